@@ -1,0 +1,17 @@
+"""The contract between `training`, which writes versions, and `app`, which serves them.
+
+    models/<name>/<version>/        <version> is a positive integer, the highest one is served by default
+        saved_model.pb, variables/  TensorFlow SavedModel: `serving_default` and `explain`
+        openvino/model.xml, .bin    the same network as OpenVINO IR, weights rounded to float16
+        golden.npz                  a few inputs and the probabilities expected of them
+        manifest.json               all there is to know about the version, and a checksum of every file
+
+A folder is a version only if it holds `manifest.json`; that file arrives with the folder's rename, last.
+
+    manifest.py     what the manifest says, checked
+    repository.py   list, read, verify, publish
+    preprocess.py   bytes of a picture -> uint8 pixels, the one pixel path of training and serving
+    quiet.py        keeps the start-up chatter of TensorFlow off the terminal
+
+This package needs pydantic, pillow and numpy, and imports neither `app` nor `training`.
+"""

@@ -1,0 +1,207 @@
+"""The folder of versions: list, read, verify, publish.
+
+A publisher writes into a staging folder beside the versions, the manifest last, syncs it to disk, and renames it to
+its number. The rename is atomic and fails where the number is taken, so readers see a whole version or none, a crash
+leaves at most a staging folder that no reader looks at, and two publishers never share a number.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from models.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest
+
+_STAGING_PREFIX = ".staging-"
+_ABANDONED_AFTER_S = 24 * 3600.0
+
+
+class RepositoryError(Exception):
+    """Something is wrong with a version or with publishing it; the message says what and where."""
+
+
+class InvalidVersion(RepositoryError):
+    """A version folder that must not be served: its manifest or one of its files is not as it should be."""
+
+
+class VersionExists(RepositoryError):
+    """The number asked for is taken."""
+
+
+@dataclass(frozen=True, order=True)
+class VersionFolder:
+    """A folder that claims to be a version. `stamp` changes whenever its manifest is replaced."""
+
+    name: str
+    version: int
+    path: Path
+    stamp: tuple[int, int, int]
+
+
+class ModelRepository:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def versions(self) -> list[VersionFolder]:
+        """All version folders, ordered by name and version. Costs a directory read a model and a stat a version."""
+        return sorted(
+            folder
+            for model in _folders(self.root)
+            for version in _folders(model)
+            if (folder := _version_folder(model.name, version)) is not None
+        )
+
+    def find(self, name: str, version: int | None = None) -> VersionFolder:
+        """The version asked for, or the highest one. Raises `RepositoryError` where there is none."""
+        folders = [f for f in self.versions() if f.name == name and version in (None, f.version)]
+        if not folders:
+            known = ", ".join(f"{f.name}/{f.version}" for f in self.versions()) or "nothing"
+            wanted = name if version is None else f"{name}/{version}"
+            raise RepositoryError(f"no version {wanted} in {self.root}, which holds {known}")
+        return folders[-1]
+
+    def read(self, folder: VersionFolder) -> Manifest:
+        """The manifest of a version. Raises `InvalidVersion` where it can't be trusted."""
+        try:
+            document = json.loads((folder.path / MANIFEST_FILE).read_bytes())
+        except (OSError, ValueError) as error:
+            raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is unreadable: {error}") from error
+        schema = document.get("schema_version") if isinstance(document, dict) else None
+        if schema != SCHEMA_VERSION:
+            raise InvalidVersion(
+                f"{folder.path}: {MANIFEST_FILE} has schema_version {schema!r}, this release reads {SCHEMA_VERSION}"
+            )
+        try:
+            manifest = Manifest.model_validate(document)
+        except ValidationError as error:
+            raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is invalid: {_first_error(error)}") from error
+        if (manifest.name, manifest.version) != (folder.name, folder.version):
+            raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is that of {manifest.name}/{manifest.version}")
+        return manifest
+
+    def verify(self, folder: VersionFolder, manifest: Manifest) -> None:
+        """Compare every file with its checksum. Raises `InvalidVersion` for a missing or changed one."""
+        for name, expected in manifest.files.items():
+            try:
+                actual = file_sha256(folder.path / name)
+            except OSError as error:
+                raise InvalidVersion(f"{folder.path}: {name} is missing or unreadable: {error.strerror}") from error
+            if actual != expected:
+                raise InvalidVersion(
+                    f"{folder.path}: {name} has sha256 {actual[:12]}…, the manifest says {expected[:12]}…"
+                )
+
+    def next_version(self, name: str) -> int:
+        """One more than the highest number in use, by a finished version or by any other folder."""
+        numbers = [int(f.name) for f in _folders(self.root / name) if f.name.isdigit()]
+        return max(numbers, default=0) + 1
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty folder on the repository's file system, removed at the end unless it was published."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._remove_abandoned()
+        folder = self.root / f"{_STAGING_PREFIX}{uuid.uuid4().hex}"
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, staged: Path, draft: Manifest, version: int | None = None) -> VersionFolder:
+        """Make the staged files a version: `version`, or the next free number.
+
+        `draft` needs no true `version` and `files`: both are filled in here. Raises `VersionExists` where `version`
+        is taken, and leaves the staged files as they were.
+        """
+        files = {
+            path.relative_to(staged).as_posix(): file_sha256(path)
+            for path in sorted(staged.rglob("*"))
+            if path.is_file() and path.name != MANIFEST_FILE
+        }
+        (self.root / draft.name).mkdir(parents=True, exist_ok=True)
+        while True:
+            number = version if version is not None else self.next_version(draft.name)
+            manifest = Manifest.model_validate({**draft.model_dump(), "version": number, "files": files})
+            (staged / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            _sync_tree(staged)
+            target = self.root / draft.name / str(number)
+            if _rename_to_new(staged, target):
+                _sync(target.parent)
+                return self.find(draft.name, number)
+            if version is not None:
+                raise VersionExists(f"{target} exists; versions are never overwritten")
+
+    def _remove_abandoned(self) -> None:
+        for folder in self.root.glob(f"{_STAGING_PREFIX}*"):
+            try:
+                abandoned = time.time() - folder.stat().st_mtime > _ABANDONED_AFTER_S
+            except FileNotFoundError:  # another publisher has just finished with it
+                continue
+            if abandoned:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _version_folder(name: str, path: Path) -> VersionFolder | None:
+    # '01' would be a second spelling of '1'
+    if not (path.name.isascii() and path.name.isdigit()) or path.name.startswith("0"):
+        return None
+    try:
+        stat = (path / MANIFEST_FILE).stat()
+    except OSError:
+        return None
+    return VersionFolder(name, int(path.name), path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+def _rename_to_new(source: Path, target: Path) -> bool:
+    """Rename a folder unless the target exists; rename(2) itself refuses every target but an empty folder."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EACCES) and target.exists():
+            return False
+        raise
+    return True
+
+
+def _sync_tree(root: Path) -> None:
+    for path in root.rglob("*"):
+        _sync(path)
+    _sync(root)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the document"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {first['msg']}{more}"

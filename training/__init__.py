@@ -1,0 +1,11 @@
+"""Data sets and pictures -> calibrated, published versions. The way of a run (`run.py`):
+
+    data        the recipe's data set, split into train, validation, calibration, decision and test
+    build       the network of `architectures/`, from pixels 0..255 to logits, embedding and feature map
+    fit         the recipe's epochs on train; validation is only watched
+    calibrate   the temperature from calibration; abstention threshold and conformal quantile from decision
+    evaluate    accuracy, risk and calibration on test, each with n and an interval
+    export      SavedModel, OpenVINO IR, golden.npz and manifest.json, published atomically
+
+A new experiment is a new file in `recipes/`; its docstring is the experiment card.
+"""

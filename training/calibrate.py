@@ -1,0 +1,85 @@
+"""Honest confidences: temperature, calibration error, abstention threshold, conformal quantile. Plain arrays.
+
+probabilities and logits are float [N, C], classes int [N].
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from scipy.stats import beta
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.int64]
+
+BINS = 15
+
+
+def fit_temperature(logits: Floats, classes: Ints) -> float:
+    """The T that minimises the negative log-likelihood of `softmax(logits / T)` (Guo et al. 2017)."""
+
+    def loss(log_temperature: float) -> float:
+        return negative_log_likelihood(log_softmax(logits / math.exp(log_temperature), axis=1), classes)
+
+    result = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded")
+    return math.exp(float(result.x))
+
+
+def scale(logits: Floats, temperature: float) -> npt.NDArray[np.float64]:
+    """Probabilities at a temperature."""
+    return np.asarray(softmax(logits.astype(np.float64) / temperature, axis=1))
+
+
+def negative_log_likelihood(log_probabilities: Floats, classes: Ints) -> float:
+    """Mean over the examples, in nats."""
+    return float(-log_probabilities[np.arange(len(classes)), classes].mean())
+
+
+def calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], *, equal_mass: bool) -> float:
+    """Expected calibration error of the top class, in 15 bins of equal width or of equal mass (Naeini et al. 2015)."""
+    if equal_mass:
+        bins = np.empty(len(confidence), dtype=np.int64)
+        bins[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * BINS // len(confidence)
+    else:
+        bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def abstention_threshold(
+    confidence: Floats, correct: npt.NDArray[np.bool_], target_risk: float, confidence_level: float
+) -> float | None:
+    """The lowest confidence found at which the error rate of what lies above it is at most `target_risk`.
+
+    Selection with guaranteed risk (Geifman and El-Yaniv 2017): a binary search over the examples' confidences, each
+    step tested with a Clopper-Pearson bound whose error probability is divided by the number of steps, so that the
+    statement holds for the threshold that the search ends with. None where no threshold passes.
+    """
+    order = np.sort(confidence)
+    low, high = 0, len(order)
+    delta = (1.0 - confidence_level) / math.ceil(math.log2(len(order) + 1))
+    while low < high:
+        middle = (low + high) // 2
+        accepted = confidence >= order[middle]
+        if upper_bound(int((~correct[accepted]).sum()), int(accepted.sum()), delta) <= target_risk:
+            high = middle
+        else:
+            low = middle + 1
+    return float(order[low]) if low < len(order) else None
+
+
+def upper_bound(errors: int, n: int, delta: float) -> float:
+    """One-sided Clopper-Pearson bound: the error rate is at most this with probability `1 - delta`."""
+    return 1.0 if errors >= n else float(beta.ppf(1.0 - delta, errors + 1, n - errors))
+
+
+def conformal_quantile(probabilities: Floats, classes: Ints, alpha: float) -> float:
+    """The quantile of the LAC scores `1 - probability of the true class` for coverage `1 - alpha`.
+
+    Split conformal prediction: the ceil((n + 1)(1 - alpha))-th smallest score, or 1 where n is too small for it.
+    """
+    scores = np.sort(1.0 - probabilities[np.arange(len(classes)), classes])
+    rank = math.ceil((len(scores) + 1) * (1.0 - alpha))
+    return 1.0 if rank > len(scores) else float(np.clip(scores[rank - 1], 0.0, 1.0))

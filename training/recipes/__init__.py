@@ -1,0 +1,1 @@
+"""One file per experiment: its docstring is the experiment card, `RECIPE` its values."""
