@@ -1,0 +1,40 @@
+# The two commands of the README: `make serve` and `make test`. Both set up .venv by themselves.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Where NVIDIA's driver answers, TensorFlow with CUDA serves; elsewhere OpenVINO, which needs a tenth of the space.
+ENGINE ?= auto
+ifeq ($(ENGINE),auto)
+EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo openvino)
+else
+EXTRA := $(ENGINE)
+endif
+
+.PHONY: serve test constraints clean
+
+serve: .venv/.installed-$(EXTRA)
+	@ENGINE=$(ENGINE) exec $(BIN)/python -m app
+
+test: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+.venv/.installed-%: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older; give one with PYTHON=…" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing what '$*' needs into .venv …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$*]'
+	@touch $@
+
+# After a change of dependencies: pins the versions that two installs a month apart share.
+constraints: .venv/.installed-test
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-emit-package demitasse \
+		--no-header --no-annotate --quiet pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf .venv

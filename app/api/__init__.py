@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: nothing here knows an inference library."""

@@ -1,0 +1,106 @@
+"""The one shape of errors: `{"error": {"code", "message", "request_id", "retry_after_s"?}}`."""
+
+import logging
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.schemas import ErrorBody, ErrorDetail
+from app.errors import (
+    DemitasseError,
+    InternalError,
+    InvalidParameter,
+    MalformedBody,
+    MethodNotAllowed,
+    NotFound,
+    QueueFull,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(DemitasseError, _ours)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _framework)
+
+
+def detail(error: DemitasseError, request_id: str) -> ErrorDetail:
+    """The body of an error, alone or as one entry of a batch. What is our fault is logged, not told."""
+    if isinstance(error, InternalError):
+        logger.error("%s: %s", error.code, error, exc_info=error)
+    body = ErrorDetail(code=error.code, message=error.message, request_id=request_id)
+    return body.model_copy(update={"retry_after_s": error.retry_after_s}) if isinstance(error, QueueFull) else body
+
+
+def respond(error: DemitasseError, request: Request, headers: dict[str, str] | None = None) -> Response:
+    body = ErrorBody(error=detail(error, request.state.request_id))
+    headers = dict(headers or {})
+    if isinstance(error, QueueFull):
+        headers["Retry-After"] = str(error.retry_after_s)
+    content = body.model_dump_json(exclude_unset=True)
+    return Response(content, error.status, headers, media_type="application/json")
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    if not isinstance(error, DemitasseError):
+        raise error
+    return respond(error, request)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    problems = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"][1:])
+        problems.append(f"{name}: {problem['msg']}, got {problem.get('input')!r:.80}")
+    return respond(InvalidParameter("; ".join(problems)), request)
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    path = request.url.path
+    if error.status_code == 404:
+        return respond(NotFound(f"no route {path}; /docs lists them"), request)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        message = f"{request.method} is not allowed on {path}; allowed: {allowed}"
+        return respond(MethodNotAllowed(message), request, dict(error.headers or {}))
+    if error.status_code < 500:
+        return respond(MalformedBody(str(error.detail)), request)
+    return respond(InternalError("the service failed on this request"), request)
+
+
+class LastResort:
+    """Turns an exception that nothing else knew into a 500 of the one shape; its traceback goes to the log alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            logger.exception("unexpected error")
+            body = ErrorBody(
+                error=ErrorDetail(
+                    code=InternalError.code,
+                    message="the service failed on this request; its log has the request id",
+                    request_id=scope["state"]["request_id"],
+                )
+            )
+            response = Response(body.model_dump_json(exclude_unset=True), 500, media_type="application/json")
+            await response(scope, receive, send)

@@ -1,0 +1,201 @@
+"""`POST /predict` and `POST /predict/batch`: from a body to a ranking."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api import upload
+from app.api.error_handlers import detail
+from app.api.schemas import (
+    FileResultBody,
+    PredictBatchBody,
+    PredictBody,
+    PredictionBody,
+    ResultBody,
+    TimingBody,
+    error_responses,
+)
+from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InvalidParameter
+from app.inference.pipeline import Pipeline, Timing
+from app.inference.rank import Ranking
+from app.registry import LiveVersion, Registry
+from app.settings import Settings
+
+DEFAULT_TOP_K = 5
+
+Result = TypeVar("Result")
+
+router = APIRouter(tags=["predict"])
+
+ModelQuery = Annotated[str | None, Query(description="model to ask; default: the service's default model")]
+VersionQuery = Annotated[int | None, Query(ge=1, description="version to ask; default: the highest live one")]
+TopKQuery = Annotated[
+    int | None, Query(ge=1, description=f"how many classes to return, at most all; default: {DEFAULT_TOP_K}")
+]
+
+_IMAGE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [upload.IMAGE_FIELD],
+                    "properties": {upload.IMAGE_FIELD: {"type": "string", "format": "binary"}},
+                }
+            },
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": [upload.JSON_FIELD],
+                    "properties": {upload.JSON_FIELD: {"type": "string", "format": "byte", "description": "base64"}},
+                }
+            },
+        },
+    }
+}
+
+_FILES_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [upload.BATCH_FIELD],
+                    "properties": {
+                        upload.BATCH_FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/predict",
+    operation_id="predict",
+    summary="Classify one picture",
+    response_model=PredictBody,
+    responses=error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504),
+    openapi_extra=_IMAGE_BODY,
+)
+async def predict(
+    request: Request, model: ModelQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+) -> Response:
+    """JPEG, PNG, WebP, GIF, BMP or TIFF, as multipart field `file`, as the raw body, or as base64 in JSON."""
+    settings, pipeline, live = _parts(request, model, version)
+    k = _checked_top_k(top_k, live)
+    async with _deadline(settings) as deadline:
+        with live.batcher.admit():  # before the body is read: refusing has to cost next to nothing
+            data = await upload.read_image(request, settings.max_body_bytes)
+            work = pipeline.classify(data, live.manifest, live.batcher, k, deadline)
+            ranking, timing = await _unless_disconnected(request, work)
+    body = PredictBody(
+        model=live.folder.name,
+        version=live.folder.version,
+        request_id=request.state.request_id,
+        **dict(_result(ranking, timing)),
+    )
+    return Response(body.model_dump_json(), media_type="application/json")
+
+
+@router.post(
+    "/predict/batch",
+    operation_id="predict_batch",
+    summary="Classify several pictures",
+    response_model=PredictBatchBody,
+    responses=error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504),
+    openapi_extra=_FILES_BODY,
+)
+async def predict_batch(
+    request: Request, model: ModelQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+) -> Response:
+    """Several multipart fields `files`: one result or one error for each, in order. A bad file spoils no other."""
+    settings, pipeline, live = _parts(request, model, version)
+    k = _checked_top_k(top_k, live)
+    request_id = request.state.request_id
+
+    async def classify(part: upload.Part, deadline: float) -> FileResultBody:
+        try:
+            with live.batcher.admit():
+                data = bytes(part.data)
+                ranking, timing = await pipeline.classify(data, live.manifest, live.batcher, k, deadline)
+        except DemitasseError as error:
+            return FileResultBody(filename=part.filename, error=detail(error, request_id))
+        return FileResultBody(filename=part.filename, result=_result(ranking, timing))
+
+    async def classify_all(parts: list[upload.Part], deadline: float) -> list[FileResultBody]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(classify(part, deadline)) for part in parts]
+        return [task.result() for task in tasks]
+
+    async with _deadline(settings) as deadline:
+        with live.batcher.admit():
+            parts = await upload.read_files(request, settings.max_body_bytes, settings.max_files)
+            results = await _unless_disconnected(request, classify_all(parts, deadline))
+    body = PredictBatchBody(model=live.folder.name, version=live.folder.version, request_id=request_id, results=results)
+    return Response(body.model_dump_json(exclude_unset=True), media_type="application/json")
+
+
+def _parts(request: Request, model: str | None, version: int | None) -> tuple[Settings, Pipeline, LiveVersion]:
+    state = request.app.state
+    registry: Registry = state.registry
+    return state.settings, state.pipeline, registry.get(model, version)
+
+
+def _checked_top_k(top_k: int | None, live: LiveVersion) -> int:
+    classes = len(live.manifest.labels)
+    if top_k is None:
+        return min(DEFAULT_TOP_K, classes)
+    if top_k > classes:
+        raise InvalidParameter(f"top_k: {live.folder.name} has {classes} classes, got {top_k}")
+    return top_k
+
+
+def _result(ranking: Ranking, timing: Timing) -> ResultBody:
+    return ResultBody(
+        predictions=[
+            PredictionBody(label=p.label, class_id=p.class_id, confidence=round(min(max(p.confidence, 0.0), 1.0), 6))
+            for p in ranking.predictions
+        ],
+        reliable=ranking.reliable,
+        prediction_set=None if ranking.prediction_set is None else list(ranking.prediction_set),
+        timing_ms=TimingBody(
+            decode=round(timing.decode_s * 1000, 3),
+            queue=round(timing.queue_s * 1000, 3),
+            inference=round(timing.inference_s * 1000, 3),
+        ),
+    )
+
+
+@asynccontextmanager
+async def _deadline(settings: Settings) -> AsyncIterator[float]:
+    """The deadline of a request that has just arrived, as a time of `time.monotonic`; enforced on the block."""
+    timeout_s = settings.request_timeout_ms / 1000
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield time.monotonic() + timeout_s
+    except TimeoutError as error:
+        raise DeadlinePassed(f"no answer within {settings.request_timeout_ms:g} ms of the request's arrival") from error
+
+
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work, but leave it as soon as the caller has gone. The body must have been read."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnected("the caller left before the answer")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()

@@ -1,0 +1,123 @@
+"""The bodies that go out, and their examples in the OpenAPI document."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.manifest import Manifest
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PredictionBody(_Body):
+    label: str = Field(examples=["espresso"])
+    class_id: int = Field(description="place of the label in the manifest, from 0", examples=[967])
+    confidence: float = Field(ge=0.0, le=1.0, description="calibrated probability", examples=[0.93])
+
+
+class TimingBody(_Body):
+    """Milliseconds that the picture spent in each stage."""
+
+    decode: float = Field(examples=[1.8])
+    queue: float = Field(examples=[0.4])
+    inference: float = Field(examples=[6.1])
+
+
+class ResultBody(_Body):
+    predictions: list[PredictionBody] = Field(description="the top k, best first")
+    reliable: bool | None = Field(
+        description="whether the first passes the abstention threshold; null where the manifest has none"
+    )
+    prediction_set: list[str] | None = Field(
+        description="labels of the conformal set, best first: it holds the true one at the manifest's rate, and is "
+        "empty where even the first is less likely than that rate allows; null where the manifest has no quantile"
+    )
+    timing_ms: TimingBody
+
+
+class ServedBody(_Body):
+    """What answered."""
+
+    model: str = Field(examples=["imagenet"])
+    version: int = Field(examples=[1])
+    request_id: str
+
+
+class PredictBody(ResultBody, ServedBody):
+    """One picture's answer. pydantic orders the fields of the last base first."""
+
+
+class ErrorDetail(_Body):
+    code: str = Field(description="for programs; see app/errors.py", examples=["unknown_model"])
+    message: str = Field(description="for people: what was expected and what came")
+    request_id: str
+    retry_after_s: int | None = Field(default=None, description="with 429: seconds to wait, as in `Retry-After`")
+
+
+class ErrorBody(_Body):
+    """Every error of every route."""
+
+    error: ErrorDetail
+
+
+class FileResultBody(_Body):
+    """One file of a batch: its result, or its error; the other key is left out."""
+
+    filename: str | None
+    result: ResultBody | None = None
+    error: ErrorDetail | None = None
+
+
+class PredictBatchBody(ServedBody):
+    results: list[FileResultBody] = Field(description="one for each file, in order")
+
+
+class VersionBody(_Body):
+    """A live version, and what it runs on."""
+
+    version: int
+    engine: str = Field(examples=["openvino"])
+    device: str = Field(examples=["CPU"])
+    precision: str = Field(examples=["bf16"])
+    description: str
+    classes: int
+
+
+class ModelBody(_Body):
+    name: str
+    default_version: int = Field(description="the one that answers where a request names none")
+    versions: list[VersionBody]
+
+
+class ModelsBody(_Body):
+    default_model: str | None
+    models: list[ModelBody]
+
+
+class VersionDetailBody(_Body):
+    serving: VersionBody
+    manifest: Manifest
+
+
+class HealthBody(_Body):
+    status: Annotated[str, Field(examples=["ready"])]
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` for these statuses, all of the one shape."""
+    return {status: {"model": ErrorBody, "description": _MEANING[status]} for status in statuses}
+
+
+_MEANING = {
+    400: "The picture or the body can't be read",
+    404: "Unknown model or version",
+    413: "The body or the picture is over its limit",
+    415: "Not a picture, or of a content type that is not taken",
+    422: "A parameter or field is missing or out of range",
+    429: "The queue is full; `Retry-After` says when to come back",
+    500: "The service failed; its log has the request id",
+    503: "Not ready, or draining",
+    504: "The deadline passed",
+}

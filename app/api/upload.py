@@ -1,0 +1,176 @@
+"""Request bodies: read within a limit, in memory, as multipart, raw bytes or JSON with base64.
+
+The limit holds while the body streams in: what exceeds it is refused at that moment, and nothing of it is kept.
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, field
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from app.errors import BodyTooLarge, ClientDisconnected, InvalidParameter, MalformedBody, UnsupportedMediaType
+
+IMAGE_FIELD = "file"
+BATCH_FIELD = "files"
+JSON_FIELD = "image"
+
+_TAKEN = "multipart/form-data with the field 'file', image/*, application/octet-stream or application/json"
+
+
+@dataclass
+class Part:
+    """One part of a multipart body."""
+
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def name(self) -> str:
+        return self._disposition.get(b"name", b"").decode("utf-8", "replace")
+
+    @property
+    def filename(self) -> str | None:
+        filename = self._disposition.get(b"filename")
+        return None if filename is None else filename.decode("utf-8", "replace")
+
+    @property
+    def _disposition(self) -> dict[bytes, bytes]:
+        return parse_options_header(self.headers.get(b"content-disposition", b""))[1]
+
+
+async def read_image(request: Request, max_bytes: int) -> bytes:
+    """The one picture of a request. Raises `DemitasseError`s."""
+    media_type, options = _content_type(request)
+    if media_type == "multipart/form-data":
+        part = _only_part(await _read_parts(request, options, max_bytes), IMAGE_FIELD)
+        return bytes(part.data)
+    if media_type == "application/json":
+        return _from_json(await _read(request, max_bytes))
+    if media_type in ("", "application/octet-stream") or media_type.startswith("image/"):
+        return await _read(request, max_bytes)
+    raise UnsupportedMediaType(f"expected {_TAKEN}; the content type is {media_type}")
+
+
+async def read_files(request: Request, max_bytes: int, max_files: int) -> list[Part]:
+    """The files of a batch, in order. Raises `DemitasseError`s."""
+    media_type, options = _content_type(request)
+    if media_type != "multipart/form-data":
+        raise UnsupportedMediaType(
+            f"expected multipart/form-data with fields '{BATCH_FIELD}'; the content type is {media_type or 'missing'}"
+        )
+    parts = await _read_parts(request, options, max_bytes)
+    files = [part for part in parts if part.name == BATCH_FIELD]
+    if not files:
+        raise InvalidParameter(f"expected multipart fields named '{BATCH_FIELD}', got {_names(parts)}")
+    if len(files) > max_files:
+        raise InvalidParameter(f"expected at most {max_files} files, got {len(files)}")
+    return files
+
+
+def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
+    media_type, options = parse_options_header(request.headers.get("content-type", ""))
+    return media_type.decode("latin-1").lower(), options
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in _chunks(request, max_bytes):
+        body += chunk
+    return bytes(body)
+
+
+async def _read_parts(request: Request, options: dict[bytes, bytes], max_bytes: int) -> list[Part]:
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise MalformedBody("the multipart content type names no boundary")
+    collector = _PartCollector()
+    try:
+        parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
+        async for chunk in _chunks(request, max_bytes):
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise MalformedBody(f"the multipart body is malformed: {error}") from error
+    if not collector.complete:
+        raise MalformedBody("the multipart body ends before its last boundary")
+    return collector.parts
+
+
+async def _chunks(request: Request, max_bytes: int):  # type: ignore[no-untyped-def]
+    """The body's pieces as they arrive, as long as their sum, announced or real, is within the limit."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise BodyTooLarge(f"the body has {int(announced):,} bytes, the limit is {max_bytes:,}")
+    received = 0
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise BodyTooLarge(f"the body has more than {max_bytes:,} bytes, which is the limit")
+            yield chunk
+    except ClientDisconnect as error:
+        raise ClientDisconnected("the caller left before the body was complete") from error
+
+
+class _PartCollector:
+    """The callbacks of python-multipart's streaming parser."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.complete = False
+        self._name = bytearray()
+        self._value = bytearray()
+
+    def callbacks(self) -> dict[str, object]:
+        return {
+            "on_part_begin": lambda: self.parts.append(Part()),
+            "on_part_data": lambda data, start, end: self.parts[-1].data.extend(memoryview(data)[start:end]),
+            "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_end": self._end,
+        }
+
+    def _end_header(self) -> None:
+        self.parts[-1].headers[bytes(self._name).lower()] = bytes(self._value)
+        self._name.clear()
+        self._value.clear()
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+def _only_part(parts: list[Part], name: str) -> Part:
+    found = [part for part in parts if part.name == name]
+    if len(found) != 1:
+        raise InvalidParameter(
+            f"expected one multipart field named '{name}', got {_names(parts)}"
+            + ("; several pictures go to /predict/batch" if len(found) > 1 else "")
+        )
+    return found[0]
+
+
+def _names(parts: list[Part]) -> str:
+    return ", ".join(f"'{part.name[:40]}'" for part in parts[:8]) or "none"
+
+
+def _from_json(body: bytes) -> bytes:
+    try:
+        document = json.loads(body)
+    except ValueError as error:  # RecursionError is one of nesting, see below
+        raise MalformedBody(f"the JSON body can't be parsed: {error}") from error
+    except RecursionError as error:
+        raise MalformedBody("the JSON body is nested too deeply") from error
+    encoded = document.get(JSON_FIELD) if isinstance(document, dict) else None
+    if not isinstance(encoded, str):
+        raise InvalidParameter(f'expected a JSON object {{"{JSON_FIELD}": "<base64>"}}')
+    _, _, payload = encoded.rpartition("base64,")  # a data: URL will do as well
+    try:
+        return base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedBody(f"'{JSON_FIELD}' is not base64: {error}") from error

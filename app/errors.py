@@ -1,0 +1,106 @@
+"""Everything that can be said instead of an answer.
+
+    DemitasseError              status  code
+    ├── UnreadableImage         400     unreadable_image
+    ├── MalformedBody           400     malformed_body
+    ├── NotFound                404     not_found
+    │   ├── UnknownModel        404     unknown_model
+    │   └── UnknownVersion      404     unknown_version
+    ├── MethodNotAllowed        405     method_not_allowed
+    ├── BodyTooLarge            413     body_too_large
+    ├── TooManyPixels           413     too_many_pixels
+    ├── UnsupportedMediaType    415     unsupported_media_type
+    ├── InvalidParameter        422     invalid_parameter
+    ├── QueueFull               429     queue_full            (with retry_after_s)
+    ├── ClientDisconnected      499     client_disconnected   (nobody is left to read it; logs and metrics only)
+    ├── InternalError           500     internal_error
+    │   └── InferenceFailed     500     inference_failed
+    ├── NotReady                503     not_ready
+    │   └── Draining            503     draining
+    └── DeadlinePassed          504     deadline_passed
+
+Messages say what was expected and what came.
+"""
+
+from typing import ClassVar
+
+
+class DemitasseError(Exception):
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class UnreadableImage(DemitasseError):
+    status, code = 400, "unreadable_image"
+
+
+class MalformedBody(DemitasseError):
+    status, code = 400, "malformed_body"
+
+
+class NotFound(DemitasseError):
+    status, code = 404, "not_found"
+
+
+class UnknownModel(NotFound):
+    code = "unknown_model"
+
+
+class UnknownVersion(NotFound):
+    code = "unknown_version"
+
+
+class MethodNotAllowed(DemitasseError):
+    status, code = 405, "method_not_allowed"
+
+
+class BodyTooLarge(DemitasseError):
+    status, code = 413, "body_too_large"
+
+
+class TooManyPixels(DemitasseError):
+    status, code = 413, "too_many_pixels"
+
+
+class UnsupportedMediaType(DemitasseError):
+    status, code = 415, "unsupported_media_type"
+
+
+class InvalidParameter(DemitasseError):
+    status, code = 422, "invalid_parameter"
+
+
+class QueueFull(DemitasseError):
+    status, code = 429, "queue_full"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ClientDisconnected(DemitasseError):
+    status, code = 499, "client_disconnected"
+
+
+class InternalError(DemitasseError):
+    status, code = 500, "internal_error"
+
+
+class InferenceFailed(InternalError):
+    code = "inference_failed"
+
+
+class NotReady(DemitasseError):
+    status, code = 503, "not_ready"
+
+
+class Draining(NotReady):
+    code = "draining"
+
+
+class DeadlinePassed(DemitasseError):
+    status, code = 504, "deadline_passed"

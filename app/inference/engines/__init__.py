@@ -1,0 +1,51 @@
+"""Which engine serves here, and how a version is loaded on it. An engine's library is imported when it is chosen."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from app.inference.engines.base import Engine, EngineError
+from app.settings import EngineChoice, PrecisionChoice
+from models.manifest import Manifest
+from models.repository import VersionFolder
+
+EngineName = Literal["openvino", "tensorflow"]
+EngineFactory = Callable[[VersionFolder, Manifest], Engine]
+
+_GPU_DEVICES = (Path("/dev/nvidia0"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
+
+
+def choose(choice: EngineChoice) -> EngineName:
+    """The engine for this machine. Raises `EngineError` where none is installed."""
+    installed = {name for name in ("openvino", "tensorflow") if find_spec(name) is not None}
+    if choice != "auto":
+        if choice not in installed:
+            raise EngineError(f"ENGINE={choice}, but {choice} is not installed; install the extra '{choice}'")
+        return choice
+    if "tensorflow" in installed and _has_gpu():
+        return "tensorflow"
+    for name in ("openvino", "tensorflow"):
+        if name in installed:
+            return name
+    raise EngineError("no engine is installed; install the extra 'openvino', 'tensorflow' or 'gpu'")
+
+
+def factory(name: EngineName, precision: PrecisionChoice) -> EngineFactory:
+    """Loads versions on that engine. Imports the engine's library."""
+    if name == "tensorflow":
+        from app.inference.engines.tensorflow import TensorFlowEngine
+
+        return lambda folder, manifest: TensorFlowEngine(folder, manifest, precision)
+    from app.inference.engines.openvino import OpenVinoEngine
+
+    return lambda folder, manifest: OpenVinoEngine(folder, manifest, precision)
+
+
+def _has_gpu() -> bool:
+    """Asks TensorFlow, whose import takes seconds, only where there is a driver to find a GPU with."""
+    if not any(path.exists() for path in _GPU_DEVICES):
+        return False
+    from app.inference.engines.tensorflow import sees_gpu
+
+    return sees_gpu()

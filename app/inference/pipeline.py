@@ -1,0 +1,62 @@
+"""The path of one image, as three calls: decode, submit, rank."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.inference.batcher import Batcher
+from app.inference.decode import Decoder
+from app.inference.rank import Ranking, rank
+from models.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that each stage took."""
+
+    decode_s: float
+    queue_s: float
+    inference_s: float
+
+
+class StageObserver(Protocol):
+    """Told how long a stage took for one image."""
+
+    def __call__(self, stage: str, seconds: float) -> None: ...
+
+
+class Pipeline:
+    def __init__(self, decoder: Decoder, observe: StageObserver) -> None:
+        self._decoder = decoder
+        self._observe = observe
+
+    async def classify(
+        self, data: bytes, manifest: Manifest, batcher: Batcher, top_k: int, deadline: float
+    ) -> tuple[Ranking, Timing]:
+        """Classify one picture on one version. `deadline` is a time of `time.monotonic`."""
+        with self._stage("decode") as decoding:
+            image = await self._decoder.decode(data, manifest.input)
+        inference = await batcher.submit(image, deadline)
+        self._observe("queue", inference.queue_s)
+        self._observe("inference", inference.inference_s)
+        with self._stage("rank"):
+            ranking = rank(inference.probabilities, manifest, top_k)
+        return ranking, Timing(decoding.seconds, inference.queue_s, inference.inference_s)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator["_Stopwatch"]:
+        watch = _Stopwatch()
+        yield watch
+        watch.stop()
+        self._observe(name, watch.seconds)
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.seconds = 0.0
+
+    def stop(self) -> None:
+        self.seconds = time.perf_counter() - self._started

@@ -1,0 +1,190 @@
+"""Metrics named by stage, and logs that carry the request id."""
+
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+_REQUEST_ID_HEADER = b"x-request-id"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
+_QUIET_ROUTES = ("/health/", "/metrics")
+_SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.5, 5.0, 10.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+disable_created_metrics()  # a second series for each counter, which Prometheus does not need
+
+
+class Metrics:
+    """One set of metrics, in a registry of its own so that several applications fit into one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "demitasse_requests", "HTTP requests answered", ("route", "method", "status"), registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "demitasse_request_seconds", "From arrival to answer", ("route",), buckets=_SECONDS, registry=self.registry
+        )
+        self.stage_seconds = Histogram(
+            "demitasse_stage_seconds",
+            "Time of one image in a stage: decode, queue, inference, rank",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batch_size = Histogram(
+            "demitasse_batch_size_images", "Images in a batch", ("model",), buckets=_BATCH_SIZES, registry=self.registry
+        )
+        self.batch_failures = Counter(
+            "demitasse_batch_failures", "Batches that the engine failed on", ("model",), registry=self.registry
+        )
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        self.stage_seconds.labels(stage).observe(seconds)
+
+    def observe_batch(self, model: str, size: int, *, failed: bool) -> None:
+        self.batch_size.labels(model).observe(size)
+        if failed:
+            self.batch_failures.labels(model).inc()
+
+    def watch_models(self, models: Registry) -> None:
+        self.registry.register(_ModelCollector(models))
+
+
+class _ModelCollector(Collector):
+    """Reads the state of the model registry when it is asked."""
+
+    def __init__(self, models: Registry) -> None:
+        self._models = models
+
+    def collect(self) -> Iterable[Metric]:
+        info = InfoMetricFamily(
+            "demitasse_model", "Live versions", labels=("model", "version", "engine", "device", "precision")
+        )
+        under_way = GaugeMetricFamily(
+            "demitasse_under_way_images", "Images admitted and not answered yet", labels=("model", "version")
+        )
+        queued = GaugeMetricFamily(
+            "demitasse_queue_images", "Images that wait for the engine", labels=("model", "version")
+        )
+        for live in self._models.live:
+            key = (live.folder.name, str(live.folder.version))
+            info.add_metric((*key, live.engine.name, live.engine.device, live.engine.precision), {})
+            under_way.add_metric(key, live.batcher.under_way)
+            queued.add_metric(key, live.batcher.queued)
+        refused = GaugeMetricFamily("demitasse_refused_versions", "Versions in the repository that can't be served")
+        refused.add_metric((), len(self._models.refused))
+        return [info, under_way, queued, refused]
+
+
+class ObservabilityMiddleware:
+    """Gives each request an id (or keeps the caller's), counts and times it, and writes one line about it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        token = request_id_var.set(request_id)
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (_REQUEST_ID_HEADER, request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - started
+            self._count(scope, status, seconds)
+            request_id_var.reset(token)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's template, never the path itself: paths are the callers' and without end
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.requests.labels(route, scope["method"], str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        level = logging.DEBUG if route.startswith(_QUIET_ROUTES) else logging.INFO
+        if logger.isEnabledFor(level):
+            fields = {
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "duration_ms": round(seconds * 1000, 2),
+            }
+            logger.log(level, "%s %s -> %d", scope["method"], scope["path"], status, extra={"fields": fields})
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == _REQUEST_ID_HEADER and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return uuid.uuid4().hex
+
+
+def configure_logging(level: str, log_format: str) -> None:
+    """Log to standard output, as JSON unless a terminal reads it."""
+    as_text = log_format == "text" or (log_format == "auto" and sys.stdout.isatty())
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_TextFormatter() if as_text else _JsonFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    # uvicorn's own lines say little that ours don't
+    logging.getLogger("uvicorn").setLevel(max(root.level, logging.WARNING))
+
+
+class _JsonFormatter(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id := request_id_var.get():
+            line["request_id"] = request_id
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
+        parts = [self.formatTime(record, "%H:%M:%S"), record.levelname.lower().ljust(7), record.getMessage()]
+        if "duration_ms" in fields:
+            parts.append(f"{fields['duration_ms']} ms")
+        if request_id := request_id_var.get():
+            parts.append(f"[{request_id}]")
+        text = " ".join(parts)
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text

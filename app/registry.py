@@ -1,0 +1,143 @@
+"""Which versions can answer: load -> self-test -> warm -> swap -> drain, beside the traffic.
+
+The repository is looked at every few seconds. A new version is loaded, proves itself and takes over; a version whose
+folder is gone stops once its last request is answered. A version that can't be served is refused with a log line that
+says why, and looked at again only when its manifest changes; whatever was live stays live.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.errors import NotReady, UnknownModel, UnknownVersion
+from app.inference.batcher import Batcher
+from app.inference.engines import EngineFactory
+from app.inference.engines.base import Engine, prove
+from models.manifest import Manifest
+from models.repository import ModelRepository, VersionFolder
+
+logger = logging.getLogger(__name__)
+
+PREFERRED_DEFAULT = "imagenet"
+
+
+@dataclass(frozen=True)
+class LiveVersion:
+    """A version that answers."""
+
+    folder: VersionFolder
+    manifest: Manifest
+    engine: Engine
+    batcher: Batcher
+
+
+@dataclass
+class Registry:
+    """`default_model` None stands for the preferred default where it is live, else the first model by name."""
+
+    repository: ModelRepository
+    load_engine: EngineFactory
+    make_batcher: Callable[[Engine, Manifest], Batcher]
+    batch_sizes: tuple[int, ...]
+    default_model: str | None = None
+    refused: dict[VersionFolder, str] = field(default_factory=dict)
+    _live: dict[tuple[str, int], LiveVersion] = field(default_factory=dict)
+    _closing: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def live(self) -> list[LiveVersion]:
+        """All live versions, by name and version."""
+        return [self._live[key] for key in sorted(self._live)]
+
+    @property
+    def ready(self) -> bool:
+        """At least the default model answers."""
+        return self._default_name() is not None
+
+    def get(self, name: str | None = None, version: int | None = None) -> LiveVersion:
+        """The version asked for; the highest one, of the default model, where the request leaves that open.
+
+        Raises `UnknownModel`, `UnknownVersion`, or `NotReady` where the default model is not live.
+        """
+        if name is None:
+            name = self._default_name()
+            if name is None:
+                raise NotReady(f"the default model {self.default_model or ''} is not live (yet)".replace("  ", " "))
+        numbers = [number for known, number in self._live if known == name]
+        if not numbers:
+            names = ", ".join(sorted({known for known, _ in self._live})) or "none"
+            raise UnknownModel(f"no model '{name}'; live are: {names}")
+        if version is None:
+            version = max(numbers)
+        if version not in numbers:
+            known_versions = ", ".join(map(str, sorted(numbers)))
+            raise UnknownVersion(f"no version {version} of '{name}'; live are: {known_versions}")
+        return self._live[name, version]
+
+    async def watch(self, interval_s: float) -> None:
+        """Refresh for ever. No failure ends it."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.refresh()
+            except Exception:
+                logger.exception("the model repository could not be refreshed")
+
+    async def refresh(self) -> None:
+        """Bring the live versions in line with the repository."""
+        root = self.repository.root
+        if not await asyncio.to_thread(root.is_dir):
+            # A file system that has gone away must not take the live versions with it
+            logger.error("the model repository %s is no folder; nothing is changed", root)
+            return
+        folders = await asyncio.to_thread(self.repository.versions)
+        for folder in folders:
+            current = self._live.get((folder.name, folder.version))
+            if folder not in self.refused and (current is None or current.folder != folder):
+                await self._try(folder)
+        self.refused = {folder: why for folder, why in self.refused.items() if folder in folders}
+        for key in self._live.keys() - {(folder.name, folder.version) for folder in folders}:
+            self._retire(self._live.pop(key))
+
+    async def close(self) -> None:
+        """Answer what is under way in every version, then stop them."""
+        for key in list(self._live):
+            self._retire(self._live.pop(key))
+        await asyncio.gather(*self._closing)
+
+    def _default_name(self) -> str | None:
+        names = sorted({name for name, _ in self._live})
+        if self.default_model is not None:
+            return self.default_model if self.default_model in names else None
+        return PREFERRED_DEFAULT if PREFERRED_DEFAULT in names else next(iter(names), None)
+
+    async def _try(self, folder: VersionFolder) -> None:
+        try:
+            manifest, engine = await asyncio.to_thread(self._load, folder)
+        except Exception as error:  # a broken version may raise anything, and must not stop the others
+            self.refused[folder] = str(error)
+            logger.error("refused %s version %d: %s", folder.name, folder.version, error)
+            return
+        previous = self._live.get((folder.name, folder.version))
+        self._live[folder.name, folder.version] = LiveVersion(
+            folder, manifest, engine, self.make_batcher(engine, manifest)
+        )
+        logger.info(
+            "live: %s version %d on %s %s %s", folder.name, folder.version, engine.name, engine.device, engine.precision
+        )
+        if previous is not None:
+            self._retire(previous)
+
+    def _load(self, folder: VersionFolder) -> tuple[Manifest, Engine]:
+        manifest = self.repository.read(folder)
+        self.repository.verify(folder, manifest)
+        engine = self.load_engine(folder, manifest)
+        prove(engine, folder, manifest, self.batch_sizes)
+        return manifest, engine
+
+    def _retire(self, version: LiveVersion) -> None:
+        logger.info("draining: %s version %d", version.folder.name, version.folder.version)
+        task = asyncio.create_task(version.batcher.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,66 @@
+"""Every knob of the service. Each is an environment variable of the field's name in capitals."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EngineChoice = Literal["auto", "openvino", "tensorflow"]
+PrecisionChoice = Literal["auto", "f32", "bf16"]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(default=8080, ge=1, le=65535, description="port to listen on")
+    model_repository: Path = Field(
+        default=Path(__file__).parent.parent / "models", description="folder that holds `<name>/<version>/`"
+    )
+    default_model: str | None = Field(
+        default=None, description="model of requests that name none; unset: `imagenet` if it is there, else the first"
+    )
+    engine: EngineChoice = Field(
+        default="auto",
+        description="`openvino`, `tensorflow`, or `auto`: TensorFlow if it sees a GPU, else OpenVINO if installed",
+    )
+    precision: PrecisionChoice = Field(
+        default="auto",
+        description="`f32`, `bf16` (OpenVINO only), or `auto`: bf16 where the processor computes in it natively",
+    )
+    max_batch_size: int = Field(default=8, ge=1, le=256, description="most images in one batch")
+    batch_wait_ms: float = Field(
+        default=0.0, ge=0.0, le=1000.0, description="how long a free engine waits for a batch to fill"
+    )
+    queue_size: int = Field(
+        default=256, ge=1, le=100_000, description="images under way for each model version; more are answered 429"
+    )
+    request_timeout_ms: float = Field(
+        default=10_000.0, ge=1.0, le=600_000.0, description="deadline of a request, from its arrival; then 504"
+    )
+    decode_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="threads that decode; unset: the cores"
+    )
+    max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="largest request body; more is answered 413")
+    max_image_pixels: int = Field(
+        default=64_000_000, ge=1, description="most pixels of a picture, by its header; more is answered 413"
+    )
+    max_files: int = Field(default=64, ge=1, le=10_000, description="most files in one `/predict/batch`")
+    reload_interval_s: float = Field(
+        default=2.0, ge=0.1, le=3600.0, description="how often the model repository is looked at"
+    )
+    drain_delay_s: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=60.0,
+        description="after SIGTERM: how long requests are still taken while readiness already fails",
+    )
+    drain_timeout_s: float = Field(
+        default=8.0, ge=0.0, le=600.0, description="after that: how long accepted requests may take to be answered"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severity logged")
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="`json`, `text`, or `auto`: text if a terminal reads it"
+    )
