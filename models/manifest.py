@@ -182,8 +182,9 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _files_stay_in_the_folder(self) -> Self:
         for path in self.files:
-            parts = PurePosixPath(path).parts
-            if not parts or path.startswith("/") or ".." in parts or "\\" in path or path == MANIFEST_FILE:
+            plain = PurePosixPath(path)  # one spelling for each file: no './', '//' or '/' at the end
+            stays = str(plain) == path and not plain.is_absolute() and ".." not in plain.parts
+            if not stays or path in (".", MANIFEST_FILE) or "\\" in path or "\0" in path:
                 raise ValueError(f"'{path}' is no path of a file inside the version folder")
         return self
 

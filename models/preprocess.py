@@ -6,22 +6,33 @@ animated (the first frame). Colour profiles are ignored, as they are in the data
 
 import io
 import math
+import warnings
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import (
+    ExifTags,
+    Image,
+    TiffImagePlugin,
+    WebPImagePlugin,  # noqa: F401  it registers itself; else the first such picture has Pillow import all its plugins
+)
 
 from models.manifest import InputSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 DEFAULT_MAX_PIXELS = 50_000_000
 
-# One limit decides, that of the caller; Pillow's own only warns, and once for the whole process.
-Image.MAX_IMAGE_PIXELS = None
+# The limit of the caller decides. Pillow's own, an error above twice this number, has to stay behind it: some pictures
+# take their memory while they are opened, before anyone can look at their size (43 bytes of GIF took 900 MB).
+_CEILING = 2**28
+Image.MAX_IMAGE_PIXELS = _CEILING // 2
+
+# Pillow's remarks on odd metadata are of no use to who runs this, and tear the JSON lines of a log.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,24 +62,21 @@ class UnsupportedImage(ImageError):
 
 
 class TooManyPixels(ImageError):
-    """The header claims more pixels than allowed; nothing was decoded."""
+    """The header claims more pixels than allowed, and nothing was decoded; or memory ran out."""
 
 
 def load_image(data: bytes, spec: InputSpec, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode a picture and bring it to the model's input.
 
-    Returns uint8 [spec.height, spec.width, 3], RGB. Raises an `ImageError`. `max_pixels` is compared with the
-    header's width times height before anything is decoded.
+    Returns uint8 [spec.height, spec.width, 3], RGB. Raises an `ImageError`. `max_pixels`, at most 2**28, is compared
+    with the header's width times height before anything is decoded.
     """
     image = _open(data, max_pixels)
     try:
-        image.draft(image.mode, _needed_size(image, spec))
-        image.load()
+        _decode(image, spec)
         pixels = _render(image, spec)
     except MemoryError as error:
         raise TooManyPixels(f"the picture of {image.width} x {image.height} pixels does not fit in memory") from error
-    except _DECODER_ERRORS as error:
-        raise UnreadableImage(f"the {image.format} picture is damaged or cut short: {error}") from error
     return np.asarray(pixels, dtype=np.uint8)
 
 
@@ -77,15 +85,38 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise UnreadableImage("the picture is empty: 0 bytes came")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = min(max_pixels, _CEILING)
+        raise TooManyPixels(f"the picture's header claims more than the limit of {limit:,} pixels in all") from error
     except _DECODER_ERRORS as error:
-        if data.startswith(_SIGNATURES):
+        if data.startswith(_SIGNATURES) or (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
             raise UnreadableImage(f"the picture's header is damaged or cut short ({len(data)} bytes came)") from error
         raise UnsupportedImage(f"expected one of {', '.join(FORMATS)}; the data begins with {data[:12]!r}") from error
     if image.width * image.height > max_pixels:
         raise TooManyPixels(
             f"the picture has {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels in all"
         )
+    if (tile := _tile_pixels(image)) > max_pixels:
+        raise TooManyPixels(f"the picture is stored in tiles of {tile:,} pixels, the limit is {max_pixels:,}")
     return image
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    """Pixels of one tile of a tiled TIFF, 0 of all else: a tile is decoded whole, however small the picture."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 0
+    width, height = (image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+    return width * height if isinstance(width, int) and isinstance(height, int) else 0
+
+
+def _decode(image: Image.Image, spec: InputSpec) -> None:
+    try:
+        if image.format in ("JPEG", "MPO"):
+            image.draft(image.mode, _needed_size(image, spec))
+        # Before anyone asks a PNG for its orientation: that loads it too, and a second load hides what the first found
+        image.load()
+    except _DECODER_ERRORS as error:
+        raise UnreadableImage(f"the {image.format} picture is damaged or cut short: {error}") from error
 
 
 def _needed_size(image: Image.Image, spec: InputSpec) -> tuple[int, int]:
@@ -134,6 +165,8 @@ def _in_full_colour(image: Image.Image) -> Image.Image:
     """RGB, or RGBA where there is transparency."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bit(image)
+    if image.mode == "La":  # grey multiplied by its alpha: Pillow knows but one way from there
+        image = image.convert("LA")
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -145,10 +178,12 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     Pillow reads 16-bit files as `I;16` or `I`, and its own conversion would clip them. A wider range than 16 bits
     is scaled by its maximum; floating point counts as 0 to 1, or as 0 to its maximum where that is more.
     """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    values = np.array(image, dtype=np.float32)  # and in place from here: 50 megapixels would be 400 MB a step
+    np.nan_to_num(values, copy=False)
     full_scale = 1.0 if image.mode == "F" else 65535.0
-    scaled = values / max(full_scale, float(values.max(initial=0.0))) * 255.0
-    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+    values *= 255.0 / max(full_scale, float(values.max(initial=0.0)))
+    np.clip(np.rint(values, out=values), 0, 255, out=values)
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -56,6 +56,7 @@ class ModelRepository:
         return sorted(
             folder
             for model in _folders(self.root)
+            if os.access(model, os.R_OK | os.X_OK)  # a volume's lost+found is not, and must not cost the others
             for version in _folders(model)
             if (folder := _version_folder(model.name, version)) is not None
         )
@@ -73,7 +74,7 @@ class ModelRepository:
         """The manifest of a version. Raises `InvalidVersion` where it can't be trusted."""
         try:
             document = json.loads((folder.path / MANIFEST_FILE).read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is unreadable: {error}") from error
         schema = document.get("schema_version") if isinstance(document, dict) else None
         if schema != SCHEMA_VERSION:
@@ -101,9 +102,10 @@ class ModelRepository:
                 )
 
     def next_version(self, name: str) -> int:
-        """One more than the highest number in use, by a finished version or by any other folder."""
-        numbers = [int(f.name) for f in _folders(self.root / name) if f.name.isdigit()]
-        return max(numbers, default=0) + 1
+        """One more than the highest number in use, by a finished version or by anything else that has that name."""
+        model = self.root / name
+        names = [path.name for path in model.iterdir()] if model.is_dir() else []
+        return max((int(name) for name in names if _is_number(name)), default=0) + 1
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -126,7 +128,7 @@ class ModelRepository:
         files = {
             path.relative_to(staged).as_posix(): file_sha256(path)
             for path in sorted(staged.rglob("*"))
-            if path.is_file() and path.name != MANIFEST_FILE
+            if path.is_file() and path != staged / MANIFEST_FILE
         }
         (self.root / draft.name).mkdir(parents=True, exist_ok=True)
         while True:
@@ -137,6 +139,7 @@ class ModelRepository:
             target = self.root / draft.name / str(number)
             if _rename_to_new(staged, target):
                 _sync(target.parent)
+                _sync(self.root)
                 return self.find(draft.name, number)
             if version is not None:
                 raise VersionExists(f"{target} exists; versions are never overwritten")
@@ -159,14 +162,27 @@ def file_sha256(path: Path) -> str:
 
 def _folders(parent: Path) -> list[Path]:
     try:
-        return [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")]
+        return [
+            Path(entry.path) for entry in os.scandir(parent) if not entry.name.startswith(".") and _is_folder(entry)
+        ]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that can't be followed
+        return False
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()  # '²' is a digit, too, but no number
+
+
 def _version_folder(name: str, path: Path) -> VersionFolder | None:
     # '01' would be a second spelling of '1'
-    if not (path.name.isascii() and path.name.isdigit()) or path.name.startswith("0"):
+    if not _is_number(path.name) or path.name.startswith("0"):
         return None
     try:
         stat = (path / MANIFEST_FILE).stat()
@@ -178,9 +194,10 @@ def _version_folder(name: str, path: Path) -> VersionFolder | None:
 def _rename_to_new(source: Path, target: Path) -> bool:
     """Rename a folder unless the target exists; rename(2) itself refuses every target but an empty folder."""
     try:
-        os.rename(source, target)
+        source.rename(target)
     except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EACCES) and target.exists():
+        taken = target.exists() or target.is_symlink()
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EACCES) and taken:
             return False
         raise
     return True

@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         options.command(options)
-    except (DataError, RecipeError, RepositoryError) as error:
+    except (DataError, RecipeError, RepositoryError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
@@ -65,9 +65,10 @@ def _list(options: argparse.Namespace) -> None:
     from training import recipe
 
     for name in recipe.names():
-        _say(f"{name:<16} {recipe.card(name).splitlines()[0]}")
+        title, _, _ = recipe.card(name).partition("\n")
+        _say(f"{name:<16} {title}")
     for folder in ModelRepository(options.models).versions():
-        _say(f"{folder.name}/{folder.version:<{15 - len(folder.name)}} published in {folder.path}")
+        _say(f"{f'{folder.name}/{folder.version}':<16} published in {folder.path}")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -86,13 +87,15 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    with without_native_chatter():
-        from training import data, evaluate
-    repository = ModelRepository(options.models)
     name, _, version = options.model.partition("/")
+    if version and not version.isdecimal():
+        raise RepositoryError(f"expected NAME or NAME/VERSION with a whole number, got '{options.model}'")
+    repository = ModelRepository(options.models)
     folder = repository.find(name, int(version) if version else None)
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
+    with without_native_chatter():  # a mistaken name need not wait for TensorFlow
+        from training import data, evaluate
     if options.photos is not None:
         test, source = evaluate.load_folder(options.photos, manifest), str(options.photos)
     elif manifest.provenance.dataset is not None:

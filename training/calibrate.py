@@ -4,6 +4,7 @@ probabilities and logits are float [N, C], classes int [N].
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,17 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 
 BINS = 15
+
+
+class Judged(NamedTuple):
+    """Confidence float [N] of each example's top class, and bool [N], whether that class is the true one."""
+
+    confidence: Floats
+    correct: npt.NDArray[np.bool_]
+
+
+def judge(probabilities: Floats, classes: Ints) -> Judged:
+    return Judged(probabilities.max(axis=1), probabilities.argmax(axis=1) == classes)
 
 
 def fit_temperature(logits: Floats, classes: Ints) -> float:
@@ -48,26 +60,28 @@ def calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], *, equ
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def abstention_threshold(
-    confidence: Floats, correct: npt.NDArray[np.bool_], target_risk: float, confidence_level: float
-) -> float | None:
-    """The lowest confidence found at which the error rate of what lies above it is at most `target_risk`.
+def abstention_threshold(pilot: Judged, decision: Judged, target_risk: float, confidence_level: float) -> float | None:
+    """A low confidence at which the error rate of what lies at or above it is at most `target_risk`.
 
-    Selection with guaranteed risk (Geifman and El-Yaniv 2017): a binary search over the examples' confidences, each
-    step tested with a Clopper-Pearson bound whose error probability is divided by the number of steps, so that the
-    statement holds for the threshold that the search ends with. None where no threshold passes.
+    Fixed-sequence testing (Angelopoulos et al. 2021, "Learn then Test"): the pilot data alone set the candidates,
+    percentiles of its confidences, and the one to begin with, where its own bound is lowest. From there downwards
+    each candidate is tested on the decision data with a Clopper-Pearson bound, up to the first that fails; since the
+    order was fixed beforehand, `confidence_level` holds for the last one that passed. None where the first fails.
     """
-    order = np.sort(confidence)
-    low, high = 0, len(order)
-    delta = (1.0 - confidence_level) / math.ceil(math.log2(len(order) + 1))
-    while low < high:
-        middle = (low + high) // 2
-        accepted = confidence >= order[middle]
-        if upper_bound(int((~correct[accepted]).sum()), int(accepted.sum()), delta) <= target_risk:
-            high = middle
-        else:
-            low = middle + 1
-    return float(order[low]) if low < len(order) else None
+    delta = 1.0 - confidence_level
+    candidates = np.unique(np.percentile(pilot.confidence, np.arange(100), method="higher"))[::-1]
+    start = int(np.argmin([_bound_above(pilot, threshold, delta) for threshold in candidates]))
+    passed = None
+    for threshold in candidates[start:]:
+        if _bound_above(decision, threshold, delta) > target_risk:
+            break
+        passed = float(threshold)
+    return passed
+
+
+def _bound_above(data: Judged, threshold: float, delta: float) -> float:
+    accepted = data.confidence >= threshold
+    return upper_bound(int((~data.correct[accepted]).sum()), int(accepted.sum()), delta)
 
 
 def upper_bound(errors: int, n: int, delta: float) -> float:

@@ -3,17 +3,19 @@
 import hashlib
 import os
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from models.manifest import DatasetRecord, InputSpec, Label, SplitRecord
-from models.preprocess import load_image
+from models.preprocess import ImageError, load_image
 
 # Splits stay the same for every seed of training, so that held-out data never leaks from one run into the next
 _SPLIT_SEED = 20_240_101
@@ -37,8 +39,8 @@ class Split:
         return len(self.classes)
 
     def record(self) -> SplitRecord:
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.classes))
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.classes).data)
         return SplitRecord(n=len(self), sha256=digest.hexdigest())
 
 
@@ -89,14 +91,26 @@ def split(dataset: Dataset, validation: int, calibration: int, decision: int) ->
     return Splits(train=taken[3], validation=taken[0], calibration=taken[1], decision=taken[2], test=dataset.test)
 
 
+def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of an .npz file by name. Raises `DataError`."""
+    try:
+        # Opened here, since np.load leaves a file open that turns out to be no zip file
+        with path.open("rb") as stream, np.load(stream) as file:
+            return dict(file)
+    except Exception as error:  # NumPy, zipfile and zlib each have their own for a damaged file
+        raise DataError(f"{path} can't be read as an .npz file: {error}") from error
+
+
 def _mnist(given: Path | None) -> Dataset:
     path = _locate("mnist.npz", given)
     if path is None:
         arrays = _from_keras("mnist", "mnist.npz", given)
         source = "MNIST from keras.datasets"
     else:
-        with np.load(path) as file:
-            arrays = (file["x_train"], file["y_train"]), (file["x_test"], file["y_test"])
+        found = read_npz(path)
+        if missing := {"x_train", "y_train", "x_test", "y_test"} - found.keys():
+            raise DataError(f"{path} is not MNIST in Keras's layout: it lacks {', '.join(sorted(missing))}")
+        arrays = (found["x_train"], found["y_train"]), (found["x_test"], found["y_test"])
         source = "MNIST from mnist.npz"
     train, test = (Split(np.repeat(x[..., None], 3, axis=3), y.astype(np.int64)) for x, y in arrays)
     return Dataset("mnist", source, tuple(Label(name=str(digit)) for digit in range(10)), train, test)
@@ -120,21 +134,30 @@ _READERS: dict[str, Callable[[Path | None], Dataset]] = {"cifar10": _cifar10, "m
 def _jpeg_archive(path: Path, labels: tuple[str, ...], spec: InputSpec) -> tuple[Split, Split]:
     """Read `<anything>/{train,test}/<label>/<file>` from a tar file, in the order of the names."""
     members: dict[str, list[tuple[str, bytes]]] = {"train": [], "test": []}
-    with tarfile.open(path) as archive:
-        for member in tqdm(archive, desc=f"reading {path.name}", unit=" files", disable=None):
-            parts = Path(member.name).parts
-            file = archive.extractfile(member) if member.isfile() and len(parts) >= 3 else None
-            if file is not None and parts[-3] in members and parts[-2] in labels:
-                members[parts[-3]].append(("/".join(parts[-2:]), file.read()))
+    try:
+        with tarfile.open(path) as archive:
+            for member in tqdm(archive, desc=f"reading {path.name}", unit=" files", disable=None):
+                parts = Path(member.name).parts
+                file = archive.extractfile(member) if member.isfile() and len(parts) >= 3 else None
+                if file is not None and parts[-3] in members and parts[-2] in labels:
+                    members[parts[-3]].append(("/".join(parts[-2:]), file.read()))
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} can't be read as a tar file: {error}") from error
     if not members["train"] or not members["test"]:
         raise DataError(f"{path} holds no files named train/<label>/… and test/<label>/…")
-    train, test = (_decode(sorted(members[part]), labels, spec) for part in ("train", "test"))
+    train, test = (_decode(path, sorted(members[part]), labels, spec) for part in ("train", "test"))
     return train, test
 
 
-def _decode(members: list[tuple[str, bytes]], labels: tuple[str, ...], spec: InputSpec) -> Split:
+def _decode(path: Path, members: list[tuple[str, bytes]], labels: tuple[str, ...], spec: InputSpec) -> Split:
+    def decode(member: tuple[str, bytes]) -> npt.NDArray[np.uint8]:
+        try:
+            return load_image(member[1], spec)
+        except ImageError as error:
+            raise DataError(f"{path}, {member[0]}: {error}") from error
+
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(lambda member: load_image(member[1], spec), members, chunksize=256))
+        images = list(pool.map(decode, members, chunksize=256))
     classes = [labels.index(name.split("/")[0]) for name, _ in members]
     return Split(np.stack(images), np.asarray(classes, dtype=np.int64))
 

@@ -114,9 +114,9 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _class_id(name: str, labels: tuple[Label, ...]) -> int:
-    wanted = name.replace("_", " ").casefold()
+    wanted = (name.casefold(), name.replace("_", " ").casefold())
     for attribute in ("id", "name"):
-        found = [i for i, label in enumerate(labels) if (getattr(label, attribute) or "").casefold() in (name, wanted)]
+        found = [i for i, label in enumerate(labels) if (getattr(label, attribute) or "").casefold() in wanted]
         if len(found) == 1:
             return found[0]
         if found:

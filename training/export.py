@@ -12,7 +12,7 @@ import openvino as ov
 import tensorflow as tf
 
 from models.manifest import GOLDEN_FILE, Manifest, Precision
-from models.repository import ModelRepository, VersionFolder
+from models.repository import ModelRepository, RepositoryError, VersionFolder
 from training.evaluate import Probabilities, predict
 
 # float32 leaves room for weights rounded to float16 in the IR; bfloat16 for its 8 bits of mantissa in every layer
@@ -22,7 +22,7 @@ _GOLDEN_EXAMPLES = 8
 Endpoint = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
-class ExportError(Exception):
+class ExportError(RepositoryError):
     """What was written does not give back what was trained; nothing was published."""
 
 
@@ -84,7 +84,7 @@ def publish(
     with repository.staging() as folder:
         save(network, temperature, folder)
         examples = golden(folder, golden_candidates)
-        np.savez_compressed(folder / GOLDEN_FILE, **examples)
+        np.savez_compressed(folder / GOLDEN_FILE, allow_pickle=False, **examples)
         _check(network, temperature, folder, **examples)
         return repository.publish(folder, draft)
 

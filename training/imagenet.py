@@ -20,7 +20,7 @@ from models.manifest import Architecture, Calibration, Decision, InputSpec, Labe
 from models.repository import ModelRepository, VersionFolder, file_sha256
 from training import architectures, export, provenance
 from training.architectures import efficientnet_lite0
-from training.data import DataError
+from training.data import DataError, read_npz
 from training.torch_file import read_state_dict
 
 INPUT = InputSpec(height=224, width=224, crop_fraction=0.875, interpolation="bicubic")
@@ -70,10 +70,9 @@ def import_imagenet(weights_file: Path | None, repository: ModelRepository) -> V
 
 def read_weights(path: Path) -> Weights:
     """Arrays by their PyTorch names. Raises `DataError`."""
+    if path.suffix == ".npz":
+        return read_npz(path)
     try:
-        if path.suffix == ".npz":
-            with np.load(path) as file:
-                return dict(file)
         with path.open("rb") as stream:
             return read_state_dict(stream)
     except (OSError, ValueError) as error:

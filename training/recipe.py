@@ -37,7 +37,7 @@ class Recipe(BaseModel):
     validation_size: int = Field(default=1000, ge=1)
     calibration_size: int = Field(default=2000, ge=1)
     decision_size: int = Field(default=3000, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
 
 def names() -> list[str]:
@@ -47,7 +47,7 @@ def names() -> list[str]:
 
 def load(name: str) -> Recipe:
     """The recipe of that name. Raises `RecipeError`."""
-    recipe = _module(name).RECIPE
+    recipe = getattr(_module(name), "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"RECIPE of '{name}' is no Recipe")
     return recipe
@@ -63,11 +63,18 @@ def changed(recipe: Recipe, changes: dict[str, object]) -> Recipe:
     try:
         return Recipe.model_validate({**recipe.model_dump(), **changes})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from error
+        raise RecipeError(_first_error(error)) from error
 
 
 def _module(name: str) -> ModuleType:
     if name not in names():
         raise RecipeError(f"no recipe '{name}'; there are {', '.join(names())}")
-    return importlib.import_module(f"{recipes.__name__}.{name.replace('-', '_')}")
+    try:
+        return importlib.import_module(f"{recipes.__name__}.{name.replace('-', '_')}")
+    except ValidationError as error:
+        raise RecipeError(f"recipe '{name}', {_first_error(error)}") from error
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"

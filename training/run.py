@@ -30,6 +30,9 @@ ALPHA = 0.1
 def run(name: str, recipe: Recipe, dataset: Dataset, repository: ModelRepository) -> tuple[VersionFolder, Manifest]:
     """Train, calibrate, evaluate and publish. `name` is the recipe's, for the manifest."""
     started = time.monotonic()
+    size, wanted = dataset.train.images.shape[1:3], (recipe.input.height, recipe.input.width)
+    if size != wanted:
+        raise data.DataError(f"{dataset.name} has pictures of {size}, the recipe's input is {wanted} (height, width)")
     keras.utils.set_random_seed(recipe.seed)
     splits = data.split(dataset, recipe.validation_size, recipe.calibration_size, recipe.decision_size)
 
@@ -41,7 +44,7 @@ def run(name: str, recipe: Recipe, dataset: Dataset, repository: ModelRepository
     test = f"{dataset.source}, test"
     temperature, calibration = calibrate_on(network, splits, dataset)
     probabilities = calibrate.scale(_logits(network, splits.test), temperature).astype(np.float32)
-    decision = decide_on(network, temperature, splits.decision, f"{dataset.source}, held out for decisions")
+    decision = decide_on(network, temperature, splits, f"{dataset.source}, held out for decisions")
     draft = Manifest(
         name=recipe.model,
         version=1,
@@ -91,25 +94,33 @@ def calibrate_on(network: keras.Model, splits: Splits, dataset: Dataset) -> tupl
     )
 
 
-def decide_on(network: keras.Model, temperature: float, split: Split, description: str) -> Decision:
-    """Abstention threshold and conformal quantile from a split that chose nothing before."""
-    probabilities = calibrate.scale(_logits(network, split), temperature)
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == split.classes
-    threshold = calibrate.abstention_threshold(confidence, correct, TARGET_RISK, CONFIDENCE_LEVEL)
+def decide_on(network: keras.Model, temperature: float, splits: Splits, description: str) -> Decision:
+    """Abstention threshold and conformal quantile from `splits.decision`, which chose nothing before.
+
+    `splits.calibration` says where the search for the threshold begins.
+    """
+    pilot, probabilities = (
+        calibrate.scale(_logits(network, split), temperature) for split in (splits.calibration, splits.decision)
+    )
+    judged = calibrate.judge(probabilities, splits.decision.classes)
+    threshold = calibrate.abstention_threshold(
+        calibrate.judge(pilot, splits.calibration.classes), judged, TARGET_RISK, CONFIDENCE_LEVEL
+    )
+    n = len(splits.decision)
     abstention = (
-        None
+        threshold
         if threshold is None
         else Abstention(
             threshold=threshold,
             target_risk=TARGET_RISK,
             confidence_level=CONFIDENCE_LEVEL,
-            coverage=float((confidence >= threshold).mean()),
-            n=len(split),
+            coverage=float((judged.confidence >= threshold).mean()),
+            n=n,
             dataset=description,
         )
     )
-    quantile = calibrate.conformal_quantile(probabilities, split.classes, ALPHA)
-    conformal = Conformal(alpha=ALPHA, quantile=quantile, n=len(split), dataset=description)
+    quantile = calibrate.conformal_quantile(probabilities, splits.decision.classes, ALPHA)
+    conformal = Conformal(alpha=ALPHA, quantile=quantile, n=n, dataset=description)
     return Decision(abstention=abstention, conformal=conformal)
 
 

@@ -11,10 +11,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32] | npt.NDArray[np.int64]
+Array = npt.NDArray[np.generic]
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype[np.generic]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 class _Tensor(NamedTuple):
@@ -27,15 +27,24 @@ class _Tensor(NamedTuple):
 
 
 def read_state_dict(file: BinaryIO) -> dict[str, Array]:
-    """All tensors by name. Raises `ValueError` where the file is of another format or asks for anything else."""
+    """All tensors by name, float32 or int64.
+
+    Raises `ValueError` where the file is damaged, of another format or asks for anything else.
+    """
     try:
-        if _Unpickler(file).load() != _MAGIC:
-            raise ValueError("not a file of torch.save in the format before PyTorch 1.6")
-        _Unpickler(file).load(), _Unpickler(file).load()  # protocol version and system info
-        tensors = _Unpickler(file).load()
-        keys = _Unpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError) as error:
+        return _read(file)
+    except ValueError:
+        raise
+    except Exception as error:  # damaged pickles raise nearly anything
         raise ValueError(f"not a readable PyTorch file: {error}") from error
+
+
+def _read(file: BinaryIO) -> dict[str, Array]:
+    if _Unpickler(file).load() != _MAGIC:
+        raise ValueError("not a file of torch.save in the format before PyTorch 1.6")
+    _Unpickler(file).load(), _Unpickler(file).load()  # protocol version and system info
+    tensors = _Unpickler(file).load()
+    keys = _Unpickler(file).load()
     dtypes = {tensor.storage[2]: _DTYPES[tensor.storage[1]] for tensor in tensors.values()}
     storages = {}
     for key in keys:
