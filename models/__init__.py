@@ -11,7 +11,7 @@ A folder is a version only if it holds `manifest.json`; that file arrives with t
     manifest.py     what the manifest says, checked
     repository.py   list, read, verify, publish
     preprocess.py   bytes of a picture -> uint8 pixels, the one pixel path of training and serving
-    quiet.py        keeps the start-up chatter of TensorFlow off the terminal
+    quiet.py        keeps TensorFlow's chatter off the terminal, and OpenVINO's telemetry off the net
 
 This package needs pydantic, pillow and numpy, and imports neither `app` nor `training`.
 """

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's start-up chatter off the user's terminal, for both sides.
+"""Keeps TensorFlow's start-up chatter off the user's terminal, and OpenVINO's reports off the net, for both sides.
 
 TensorFlow logs to file descriptor 2 before it reads `TF_CPP_MIN_LOG_LEVEL`, so that variable alone does not help.
 """
@@ -35,3 +35,11 @@ def without_native_chatter() -> Iterator[None]:
             held.seek(0)
             lines = [line for line in held if keep_all or not _CHATTER.match(line)]
             os.write(2, b"".join(lines))
+
+
+def without_openvino_telemetry() -> None:
+    """To be called before OpenVINO is imported, which would otherwise report each import to its makers.
+
+    Python raises ImportError for a module that is None here, and OpenVINO does without.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -8,12 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 import tensorflow as tf
 
 from models.manifest import GOLDEN_FILE, Manifest, Precision
+from models.quiet import without_openvino_telemetry
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 from training.evaluate import Probabilities, predict
+
+without_openvino_telemetry()
+import openvino as ov  # noqa: E402
 
 # float32 leaves room for weights rounded to float16 in the IR; bfloat16 for its 8 bits of mantissa in every layer
 GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 0.02, "bf16": 0.15}

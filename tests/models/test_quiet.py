@@ -84,3 +84,12 @@ def test_python_and_the_children_of_a_real_process_are_held_too() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stderr == "kept of python\nkept of a child\nafter\n"
+
+
+def test_openvino_is_imported_without_its_telemetry() -> None:
+    code = (
+        "import sys; from models.quiet import without_openvino_telemetry; without_openvino_telemetry();"
+        "import openvino; print(openvino.__name__, sys.modules['openvino_telemetry'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino", "None"]

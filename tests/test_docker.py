@@ -1,0 +1,411 @@
+"""Dockerfile.gpu and docker-compose.yml, tried without Docker.
+
+The steps of the Dockerfile are run as they stand there, in a folder that takes the place of the image's root: the same
+RUN commands, the files that COPY copies, the environment of ENV, then ENTRYPOINT, HEALTHCHECK and STOPSIGNAL. Only what
+a container engine does itself is left out: the base image (this Python stands in for its Python), USER, and the file
+system's being read-only, for which a limit on the size of written files stands in.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 60.0  # against hanging for ever; no promise about speed
+
+Step = tuple[str, str]
+Snapshot = dict[Path, tuple[int, int]]
+
+
+# Dockerfile.gpu and .dockerignore, read
+
+
+def steps() -> list[Step]:
+    """Keyword and arguments of each instruction."""
+    lines = [line for line in (ROOT / "Dockerfile.gpu").read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", "")
+    return [
+        (keyword, arguments.strip()) for keyword, _, arguments in (x.partition(" ") for x in joined.split("\n") if x)
+    ]
+
+
+def arguments_of(keyword: str) -> list[str]:
+    return [arguments for found, arguments in steps() if found == keyword]
+
+
+def copied() -> list[str]:
+    """Every source that COPY names."""
+    return [source for arguments in arguments_of("COPY") for source in arguments.split()[:-1]]
+
+
+def is_sent(path: str) -> bool:
+    """Whether .dockerignore lets the builder have that file: the last pattern decides that fits it or a parent."""
+    sent = True
+    names = [path, *(str(parent) for parent in PurePosixPath(path).parents)][:-1]  # the last one is '.'
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.strip()
+        if pattern and not pattern.startswith("#"):
+            expression = re.compile(_pattern_to_regex(pattern.removeprefix("!").strip("/")))
+            if any(expression.fullmatch(name) for name in names):
+                sent = pattern.startswith("!")
+    return sent
+
+
+def _pattern_to_regex(pattern: str) -> str:
+    tokens = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(tokens.get(token, re.escape(token)) for token in re.split(r"(\*\*/|\*\*|\*|\?)", pattern))
+
+
+# The image, made and started
+
+
+@dataclass
+class Image:
+    """What the Dockerfile makes, below a folder that stands for the root of the image."""
+
+    root: Path
+    build_args: dict[str, str]
+    args: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    workdir: Path = Path("/")
+    entrypoint: list[str] = field(default_factory=list)
+    healthcheck: list[str] = field(default_factory=list)
+
+    def build(self) -> "Image":
+        stand_in = self.root / "usr/local/bin/python"
+        stand_in.parent.mkdir(parents=True)
+        stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        stand_in.chmod(0o755)
+        self.env["PATH"] = f"{stand_in.parent}:/usr/bin:/bin"
+        for keyword, arguments in steps():
+            self._step(keyword, arguments)
+        return self
+
+    def _step(self, keyword: str, arguments: str) -> None:
+        match keyword:
+            case "FROM":
+                assert self._expand(arguments).startswith("python:3."), arguments
+            case "ARG":
+                name, _, default = arguments.partition("=")
+                self.args[name] = self.build_args.get(name, default)
+            case "ENV":
+                pairs = (pair.partition("=") for pair in shlex.split(arguments))
+                self.env |= {name: self._expand(self._inside(value)) for name, _, value in pairs}
+            case "WORKDIR":
+                self.workdir = Path(self._inside(arguments))
+                self.workdir.mkdir(parents=True)
+            case "COPY":
+                self._copy(*arguments.split())
+            case "RUN":
+                self._run(arguments)
+            case "ENTRYPOINT":
+                self.entrypoint = json.loads(arguments)
+            case "HEALTHCHECK":
+                self.healthcheck = json.loads(arguments.partition(" CMD ")[2])
+            case "USER" | "EXPOSE" | "STOPSIGNAL" | "LABEL":
+                pass  # nothing to do for them; what they say is looked at by tests of their own
+            case _:
+                pytest.fail(f"this test can't run the instruction {keyword} {arguments}")
+
+    def _expand(self, text: str) -> str:
+        known = self.args | self.env
+        return re.sub(r"\$\{(\w+)\}", lambda match: known[match[1]], text)
+
+    def _inside(self, text: str) -> str:
+        """Paths of the image become paths below the root."""
+        return re.sub(r"(?<![\w.])/(?=(opt|srv)/)", f"{self.root}/", text)
+
+    def _copy(self, *names: str) -> None:
+        *sources, target = names
+        for source in sources:
+            folder = ROOT / source
+            for file in folder.rglob("*") if folder.is_dir() else [folder]:
+                if file.is_file() and is_sent(file.relative_to(ROOT).as_posix()):
+                    copy = self.workdir / target / (file.relative_to(folder) if folder.is_dir() else file.name)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, copy)
+
+    def _run(self, command: str) -> None:
+        # The cache outlives builds, as this machine's own does; it lies where pip looks for it
+        command = re.sub(r"^--mount=type=cache,target=/root/\.cache/pip\s", "", command)
+        assert not command.startswith("--"), f"this test can't run RUN {command}"
+        # Outside, pip is told by its environment where its index is
+        env = {**os.environ, **self.args, **self.env}
+        shell = ["sh", "-c", self._inside(command)]
+        done = subprocess.run(shell, check=False, cwd=self.workdir, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def execute(self, command: list[str], **env: str) -> "subprocess.Popen[str]":
+        """Start a command as an engine would: its environment is the image's alone, and no file can be written."""
+        return subprocess.Popen(
+            ["/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command],
+            cwd=self.workdir,
+            env={"HOME": str(self.root)} | self.env | env,  # as for any user that /etc/passwd does not know
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def snapshot(self) -> Snapshot:
+        found = ((path, path.lstat()) for path in self.root.rglob("*"))
+        return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in found}
+
+
+class Container:
+    """A run of the image. HOST alone is set otherwise: nobody outside shall reach a test."""
+
+    def __init__(self, image: Image, *arguments: str, **env: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        self.image = image
+        self.env = {"HOST": "127.0.0.1", "PORT": port, **env}
+        self.process = image.execute([*image.entrypoint, *arguments], **self.env)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False)
+
+    def wait_for(self, path: str) -> "Container":
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with suppress(httpx.TransportError):
+                if self.http.get(path).status_code == 200:
+                    return self
+            time.sleep(0.05)
+        pytest.fail(f"{path} did not answer 200; exit code {self.process.poll()}:\n{self.stop(signal.SIGKILL)}")
+
+    def checks(self) -> list[int]:
+        """Exit codes of the health checks inside the container: the image's, then that of compose's services."""
+        return [self._check(command) for command in (self.image.healthcheck, compose_healthcheck())]
+
+    def _check(self, command: list[str]) -> int:
+        probe = self.image.execute(command, **self.env)
+        try:
+            probe.communicate(timeout=PATIENCE_S)
+        finally:
+            probe.kill()
+        return probe.returncode
+
+    def stop(self, sig: int) -> str:
+        """The log."""
+        self.http.close()
+        self.process.send_signal(sig)
+        try:
+            return self.process.communicate(timeout=PATIENCE_S)[0]
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """The one for CPUs; that for GPUs differs in gigabytes of wheels."""
+    root = tmp_path_factory.mktemp("image")
+    yield Image(root, {"EXTRA": "openvino"}).build()
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def run(image: Image) -> Iterator[Callable[..., Container]]:
+    started: list[Container] = []
+
+    def run_one(*arguments: str, **env: str) -> Container:
+        started.append(Container(image, *arguments, **env))
+        return started[-1]
+
+    yield run_one
+    for container in started:
+        if container.process.poll() is None:
+            container.stop(signal.SIGKILL)
+
+
+def test_image_recognises_a_picture_writes_nothing_and_exits_0_on_its_stop_signal(image: Image, run) -> None:
+    before = image.snapshot()
+    container = run().wait_for("/health/ready")
+    picture = (ROOT / "tests" / "pictures" / "espresso_cup.jpg").read_bytes()
+    answer = container.http.post("/predict", files={"file": picture}).json()
+    assert answer["predictions"][0]["label"] == "espresso"
+    assert container.checks() == [0, 0]
+    log = container.stop(getattr(signal, arguments_of("STOPSIGNAL")[0]))
+    assert container.process.returncode == 0, log
+    assert container.checks() == [1, 1]
+    assert image.snapshot() == before
+
+
+def test_without_a_model_the_image_is_healthy_and_the_services_of_compose_are_not(run, tmp_path: Path) -> None:
+    container = run(MODEL_REPOSITORY=str(tmp_path)).wait_for("/health/live")
+    assert container.checks() == [0, 1]
+
+
+def test_health_check_asks_no_proxy(run, tmp_path: Path) -> None:
+    proxy = "http://127.0.0.1:9"  # nobody listens there
+    container = run(MODEL_REPOSITORY=str(tmp_path), http_proxy=proxy, HTTP_PROXY=proxy).wait_for("/health/live")
+    assert container.checks()[0] == 0
+
+
+def test_image_can_be_told_to_serve_as_sagemaker_does(run, tmp_path: Path) -> None:
+    run("serve", MODEL_REPOSITORY=str(tmp_path)).wait_for("/health/live")
+
+
+def test_image_holds_the_service_and_its_models_and_nothing_else(image: Image) -> None:
+    held = {path.relative_to(image.workdir).as_posix() for path in image.workdir.rglob("*") if path.is_file()}
+    assert {name.split("/")[0] for name in held} == set(copied())
+    assert {"app/__main__.py", "models/manifest.py", "models/imagenet/1/manifest.json", "LICENSE", "NOTICE"} <= held
+    assert not [name for name in held if "__pycache__" in name]
+
+
+def test_image_for_cpus_has_neither_tensorflow_nor_tools_of_development(image: Image) -> None:
+    wanted = ["app", "models", "openvino"]
+    names = [*wanted, "tensorflow", "keras", "training", "tests", "pytest", "pip"]
+    code = f"from importlib.util import find_spec; print(*(name for name in {names} if find_spec(name)))"
+    found, _ = image.execute(["python", "-c", code]).communicate(timeout=PATIENCE_S)
+    assert found.split() == wanted
+
+
+# What the Dockerfile says
+
+
+def test_hadolint_finds_nothing(tmp_path: Path) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    command = [hadolint, "--failure-threshold", "style", "--disable-ignore-pragma", ROOT / "Dockerfile.gpu"]
+    # Elsewhere, so that no configuration file is found that lets things pass
+    env = {"HOME": str(tmp_path)}
+    done = subprocess.run(command, check=False, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_dependencies_are_installed_before_the_code_is_copied() -> None:
+    install = next(i for i, (keyword, text) in enumerate(steps()) if keyword == "RUN" and "constraints.txt" in text)
+    before = [text.split()[:-1] for keyword, text in steps()[:install] if keyword == "COPY"]
+    assert before == [["pyproject.toml", "constraints.txt", "LICENSE", "NOTICE"]]
+
+
+def test_process_is_an_unprivileged_user_by_number() -> None:
+    user, group = arguments_of("USER")[-1].split(":")
+    assert int(user) > 0
+    assert int(group) > 0
+
+
+def test_image_listens_on_the_exposed_port_of_every_address(image: Image) -> None:
+    assert image.env["HOST"] == "0.0.0.0"
+    assert [image.env["PORT"]] == arguments_of("EXPOSE")
+
+
+def test_labels_say_what_pyproject_says() -> None:
+    labels = dict(pair.split("=", 1) for pair in shlex.split(arguments_of("LABEL")[0]))
+    project = pyproject()["project"]
+    assert labels["org.opencontainers.image.version"] == project["version"]
+    assert labels["org.opencontainers.image.description"] == project["description"]
+    assert labels["org.opencontainers.image.licenses"] == project["license"]
+
+
+def test_builder_is_sent_all_that_is_copied() -> None:
+    for source in copied():
+        assert (ROOT / source).exists(), source
+        assert is_sent(source), source
+    assert is_sent("models/imagenet/1/variables/variables.index")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/config",
+        ".venv/bin/python",
+        ".env",
+        "app/.env",
+        "app/__pycache__/main.cpython-312.pyc",
+        "benchmarks/load.py",
+        "data/cifar10.tar.gz",
+        "models/.staging-1/manifest.json",
+        "runs/1/history.json",
+        "tests/test_docker.py",
+        "training/run.py",
+    ],
+)
+def test_builder_is_not_sent(path: str) -> None:
+    assert not is_sent(path)
+
+
+# docker-compose.yml
+
+
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def compose_healthcheck() -> list[str]:
+    (kind, *command), other = (service["healthcheck"]["test"] for service in compose()["services"].values())
+    assert kind == "CMD"
+    assert [kind, *command] == other
+    return command
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_compose_file_follows_the_compose_specification() -> None:
+    command = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, "docker-compose.yml"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compose_starts_the_cpu_alone_unless_asked_for_the_gpu() -> None:
+    services = compose()["services"]
+    assert {name: service.get("profiles", []) for name, service in services.items()} == {"cpu": [], "gpu": ["gpu"]}
+    assert services["gpu"]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+
+
+def test_services_of_compose_can_run_side_by_side() -> None:
+    published = [port.split(":") for service in compose()["services"].values() for port in service["ports"]]
+    assert len({host for host, _ in published}) == len(published)
+    assert {container for _, container in published} == set(arguments_of("EXPOSE"))
+
+
+def test_services_of_compose_install_extras_that_there_are() -> None:
+    extras = {name: service["build"]["args"]["EXTRA"] for name, service in compose()["services"].items()}
+    assert extras == {"cpu": "openvino", "gpu": "gpu"}
+    assert {*extras.values(), "gpu"} <= pyproject()["project"]["optional-dependencies"].keys()
+    assert "EXTRA=gpu" in arguments_of("ARG")
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_service_of_compose_has_no_rights_it_does_not_need(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [mount["read_only"] for mount in service["volumes"]] == [True]
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_service_of_compose_serves_the_mounted_models(name: str) -> None:
+    service = compose()["services"][name]
+    (mount,) = service["volumes"]
+    assert (ROOT / mount["source"]).is_dir()
+    assert service["environment"] == {"MODEL_REPOSITORY": mount["target"]}
+    assert "model_repository" in Settings.model_fields
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_grace_period_of_compose_lets_the_service_drain(name: str) -> None:
+    grace_s = float(compose()["services"][name]["stop_grace_period"].removesuffix("s"))
+    fields = Settings.model_fields
+    assert grace_s > fields["drain_delay_s"].default + fields["drain_timeout_s"].default
