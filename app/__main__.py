@@ -70,8 +70,11 @@ def main() -> int:
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
     )
     server = Server(config, app, settings.drain_delay_s)
-    server.run()
-    return 0 if server.started else 1
+    try:
+        server.run()
+    except SystemExit:  # how uvicorn ends where it can't listen, having logged why
+        return 1
+    return 0
 
 
 def _greet(settings: Settings, registry: Registry) -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import quote
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -23,6 +24,7 @@ request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 _REQUEST_ID_HEADER = b"x-request-id"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))  # callers may invent others
 _QUIET_ROUTES = ("/health/", "/metrics")
 _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.5, 5.0, 10.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -128,17 +130,20 @@ class ObservabilityMiddleware:
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's template, never the path itself: paths are the callers' and without end
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(route, scope["method"], str(status)).inc()
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         level = logging.DEBUG if route.startswith(_QUIET_ROUTES) else logging.INFO
         if logger.isEnabledFor(level):
+            # As it came over the wire: decoded, it could hold line breaks that look like lines of ours
+            path = quote(scope["path"])
             fields = {
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": path,
                 "status": status,
                 "duration_ms": round(seconds * 1000, 2),
             }
-            logger.log(level, "%s %s -> %d", scope["method"], scope["path"], status, extra={"fields": fields})
+            logger.log(level, "%s %s -> %d", scope["method"], path, status, extra={"fields": fields})
 
 
 def _request_id(scope: Scope) -> str:
@@ -158,6 +163,8 @@ def configure_logging(level: str, log_format: str) -> None:
     root.setLevel(level.upper())
     # uvicorn's own lines say little that ours don't
     logging.getLogger("uvicorn").setLevel(max(root.level, logging.WARNING))
+    # It warns of every malformed body; we tell that to its sender
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -165,7 +172,7 @@ class _JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}",
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),

@@ -2,7 +2,8 @@
 
 The repository is looked at every few seconds. A new version is loaded, proves itself and takes over; a version whose
 folder is gone stops once its last request is answered. A version that can't be served is refused with a log line that
-says why, and looked at again only when its manifest changes; whatever was live stays live.
+says why, and looked at again once any of its files has changed, since somebody may be copying it in by hand; whatever
+was live stays live.
 """
 
 import asyncio
@@ -13,9 +14,9 @@ from dataclasses import dataclass, field
 from app.errors import NotReady, UnknownModel, UnknownVersion
 from app.inference.batcher import Batcher
 from app.inference.engines import EngineFactory
-from app.inference.engines.base import Engine, prove
+from app.inference.engines.base import Engine, EngineError, prove
 from models.manifest import Manifest
-from models.repository import ModelRepository, VersionFolder
+from models.repository import ModelRepository, RepositoryError, VersionFolder
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,14 @@ class LiveVersion:
     batcher: Batcher
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a version is not served, and the files that were found then."""
+
+    why: str
+    contents: frozenset[tuple[str, int, int]]
+
+
 @dataclass
 class Registry:
     """`default_model` None stands for the preferred default where it is live, else the first model by name."""
@@ -41,7 +50,8 @@ class Registry:
     make_batcher: Callable[[Engine, Manifest], Batcher]
     batch_sizes: tuple[int, ...]
     default_model: str | None = None
-    refused: dict[VersionFolder, str] = field(default_factory=dict)
+    refused: dict[VersionFolder, Refusal] = field(default_factory=dict)
+    _complete: bool = False  # the repository has been gone through once
     _live: dict[tuple[str, int], LiveVersion] = field(default_factory=dict)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -53,13 +63,17 @@ class Registry:
     @property
     def ready(self) -> bool:
         """At least the default model answers."""
-        return self._default_name() is not None
+        return self._complete and self._default_name() is not None
 
     def get(self, name: str | None = None, version: int | None = None) -> LiveVersion:
         """The version asked for; the highest one, of the default model, where the request leaves that open.
 
-        Raises `UnknownModel`, `UnknownVersion`, or `NotReady` where the default model is not live.
+        Raises `UnknownModel`, `UnknownVersion`, or `NotReady` where the default model is not live, or while the
+        first look at the repository lasts: until then the wrong model, or an old version, would be the default, and
+        a model whose turn has not come would seem unknown.
         """
+        if not self._complete:
+            raise NotReady("the models are not loaded (yet)")
         if name is None:
             name = self._default_name()
             if name is None:
@@ -94,9 +108,10 @@ class Registry:
         folders = await asyncio.to_thread(self.repository.versions)
         for folder in folders:
             current = self._live.get((folder.name, folder.version))
-            if folder not in self.refused and (current is None or current.folder != folder):
+            if (current is None or current.folder != folder) and not await self._still_refused(folder):
                 await self._try(folder)
-        self.refused = {folder: why for folder, why in self.refused.items() if folder in folders}
+        self._complete = True
+        self.refused = {folder: refusal for folder, refusal in self.refused.items() if folder in folders}
         for key in self._live.keys() - {(folder.name, folder.version) for folder in folders}:
             self._retire(self._live.pop(key))
 
@@ -112,13 +127,21 @@ class Registry:
             return self.default_model if self.default_model in names else None
         return PREFERRED_DEFAULT if PREFERRED_DEFAULT in names else next(iter(names), None)
 
+    async def _still_refused(self, folder: VersionFolder) -> bool:
+        refusal = self.refused.get(folder)
+        return refusal is not None and refusal.contents == await asyncio.to_thread(self.repository.contents, folder)
+
     async def _try(self, folder: VersionFolder) -> None:
+        contents = await asyncio.to_thread(self.repository.contents, folder)
         try:
             manifest, engine = await asyncio.to_thread(self._load, folder)
         except Exception as error:  # a broken version may raise anything, and must not stop the others
-            self.refused[folder] = str(error)
-            logger.error("refused %s version %d: %s", folder.name, folder.version, error)
+            expected = isinstance(error, (RepositoryError, EngineError))
+            why = str(error) if expected else f"{type(error).__name__}: {error}"
+            self.refused[folder] = Refusal(why, contents)
+            logger.error("refused %s version %d: %s", folder.name, folder.version, why, exc_info=not expected)
             return
+        self.refused.pop(folder, None)
         previous = self._live.get((folder.name, folder.version))
         self._live[folder.name, folder.version] = LiveVersion(
             folder, manifest, engine, self.make_batcher(engine, manifest)

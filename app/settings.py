@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EngineChoice = Literal["auto", "openvino", "tensorflow"]
@@ -12,7 +12,8 @@ PrecisionChoice = Literal["auto", "f32", "bf16"]
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    # Compose files and cloud consoles hand on an unset variable as an empty one
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: int = Field(default=8080, ge=1, le=65535, description="port to listen on")
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="largest request body; more is answered 413")
     max_image_pixels: int = Field(
-        default=64_000_000, ge=1, description="most pixels of a picture, by its header; more is answered 413"
+        default=64_000_000, ge=1, le=2**28, description="most pixels of a picture, by its header; more is answered 413"
     )
     max_files: int = Field(default=64, ge=1, le=10_000, description="most files in one `/predict/batch`")
     reload_interval_s: float = Field(
@@ -64,3 +65,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`json`, `text`, or `auto`: text if a terminal reads it"
     )
+
+    @field_validator("engine", "precision", "log_level", "log_format", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        """LOG_LEVEL=INFO is what most other programs want."""
+        return value.lower() if isinstance(value, str) else value

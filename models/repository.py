@@ -101,6 +101,17 @@ class ModelRepository:
                     f"{folder.path}: {name} has sha256 {actual[:12]}…, the manifest says {expected[:12]}…"
                 )
 
+    def contents(self, folder: VersionFolder) -> frozenset[tuple[str, int, int]]:
+        """Path, bytes and time of change (ns) of each file: differs once any of them was replaced or completed."""
+        found = set()
+        for path in folder.path.rglob("*"):
+            try:
+                stat = path.stat()
+            except OSError:  # on its way, or gone again
+                continue
+            found.add((path.relative_to(folder.path).as_posix(), stat.st_size, stat.st_mtime_ns))
+        return frozenset(found)
+
     def next_version(self, name: str) -> int:
         """One more than the highest number in use, by a finished version or by anything else that has that name."""
         model = self.root / name

@@ -21,7 +21,10 @@ async def list_models(request: Request) -> ModelsBody:
 
 
 @router.get(
-    "/models/{name}", operation_id="get_model", summary="The live versions of a model", responses=error_responses(404)
+    "/models/{name}",
+    operation_id="get_model",
+    summary="The live versions of a model",
+    responses=error_responses(404, 422),
 )
 async def get_model(request: Request, name: str) -> ModelBody:
     return _model(request.app.state.registry, name)
@@ -31,7 +34,7 @@ async def get_model(request: Request, name: str) -> ModelBody:
     "/models/{name}/versions/{version}",
     operation_id="get_version",
     summary="A live version: its manifest and what it runs on",
-    responses=error_responses(404, 422),
+    responses=error_responses(404, 422, 503),
 )
 async def get_version(request: Request, name: str, version: int) -> VersionDetailBody:
     live = request.app.state.registry.get(name, version)
@@ -44,7 +47,7 @@ def _model(registry: Registry, name: str) -> ModelBody:
         raise UnknownModel(f"no model '{name}' is live")
     return ModelBody(
         name=name,
-        default_version=registry.get(name).folder.version,
+        default_version=versions[-1].folder.version,
         versions=[_version(live) for live in versions],
     )
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -123,9 +123,9 @@ async def predict_batch(
     k = _checked_top_k(top_k, live)
     request_id = request.state.request_id
 
-    async def classify(part: upload.Part, deadline: float) -> FileResultBody:
+    async def classify(part: upload.Part, place: AbstractContextManager[None], deadline: float) -> FileResultBody:
         try:
-            with live.batcher.admit():
+            with place:
                 data = bytes(part.data)
                 ranking, timing = await pipeline.classify(data, live.manifest, live.batcher, k, deadline)
         except DemitasseError as error:
@@ -133,8 +133,12 @@ async def predict_batch(
         return FileResultBody(filename=part.filename, result=_result(ranking, timing))
 
     async def classify_all(parts: list[upload.Part], deadline: float) -> list[FileResultBody]:
+        # The request's own place serves its first file: a batch of n files takes n places, not n + 1
+        places: list[AbstractContextManager[None]] = [nullcontext(), *(live.batcher.admit() for _ in parts[1:])]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(classify(part, deadline)) for part in parts]
+            tasks = [
+                group.create_task(classify(part, place, deadline)) for part, place in zip(parts, places, strict=True)
+            ]
         return [task.result() for task in tasks]
 
     async with _deadline(settings) as deadline:
@@ -199,3 +203,5 @@ async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Resul
     finally:
         task.cancel()
         gone.cancel()
+        # By the time that the answer goes out, all places are free again
+        await asyncio.gather(task, gone, return_exceptions=True)

@@ -19,6 +19,9 @@ IMAGE_FIELD = "file"
 BATCH_FIELD = "files"
 JSON_FIELD = "image"
 
+_OTHER_FIELDS = 16  # besides the pictures, for forms that send more
+_MOST_JSON_VALUES = 100
+
 _TAKEN = "multipart/form-data with the field 'file', image/*, application/octet-stream or application/json"
 
 
@@ -47,7 +50,7 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
     """The one picture of a request. Raises `DemitasseError`s."""
     media_type, options = _content_type(request)
     if media_type == "multipart/form-data":
-        part = _only_part(await _read_parts(request, options, max_bytes), IMAGE_FIELD)
+        part = _only_part(await _read_parts(request, options, max_bytes, 1 + _OTHER_FIELDS), IMAGE_FIELD)
         return bytes(part.data)
     if media_type == "application/json":
         return _from_json(await _read(request, max_bytes))
@@ -63,7 +66,7 @@ async def read_files(request: Request, max_bytes: int, max_files: int) -> list[P
         raise UnsupportedMediaType(
             f"expected multipart/form-data with fields '{BATCH_FIELD}'; the content type is {media_type or 'missing'}"
         )
-    parts = await _read_parts(request, options, max_bytes)
+    parts = await _read_parts(request, options, max_bytes, max_files + _OTHER_FIELDS)
     files = [part for part in parts if part.name == BATCH_FIELD]
     if not files:
         raise InvalidParameter(f"expected multipart fields named '{BATCH_FIELD}', got {_names(parts)}")
@@ -84,11 +87,11 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def _read_parts(request: Request, options: dict[bytes, bytes], max_bytes: int) -> list[Part]:
+async def _read_parts(request: Request, options: dict[bytes, bytes], max_bytes: int, max_parts: int) -> list[Part]:
     boundary = options.get(b"boundary")
     if not boundary:
         raise MalformedBody("the multipart content type names no boundary")
-    collector = _PartCollector()
+    collector = _PartCollector(max_parts)
     try:
         parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
         async for chunk in _chunks(request, max_bytes):
@@ -120,21 +123,28 @@ async def _chunks(request: Request, max_bytes: int):  # type: ignore[no-untyped-
 class _PartCollector:
     """The callbacks of python-multipart's streaming parser."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_parts: int) -> None:
         self.parts: list[Part] = []
+        self._max_parts = max_parts
         self.complete = False
         self._name = bytearray()
         self._value = bytearray()
 
     def callbacks(self) -> dict[str, object]:
         return {
-            "on_part_begin": lambda: self.parts.append(Part()),
+            "on_part_begin": self._begin,
             "on_part_data": lambda data, start, end: self.parts[-1].data.extend(memoryview(data)[start:end]),
             "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
             "on_end": self._end,
         }
+
+    def _begin(self) -> None:
+        # A part can be as short as 9 bytes: millions fit into a body within its limit, and take 25 times its memory
+        if len(self.parts) >= self._max_parts:
+            raise InvalidParameter(f"expected at most {self._max_parts} multipart fields, more came")
+        self.parts.append(Part())
 
     def _end_header(self) -> None:
         self.parts[-1].headers[bytes(self._name).lower()] = bytes(self._value)
@@ -160,12 +170,13 @@ def _names(parts: list[Part]) -> str:
 
 
 def _from_json(body: bytes) -> bytes:
+    # Counted before parsing, which would hold up every other request for seconds, or nest without end
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_JSON_VALUES:
+        raise MalformedBody(f"the JSON body has more than {_MOST_JSON_VALUES} values")
     try:
         document = json.loads(body)
-    except ValueError as error:  # RecursionError is one of nesting, see below
+    except ValueError as error:
         raise MalformedBody(f"the JSON body can't be parsed: {error}") from error
-    except RecursionError as error:
-        raise MalformedBody("the JSON body is nested too deeply") from error
     encoded = document.get(JSON_FIELD) if isinstance(document, dict) else None
     if not isinstance(encoded, str):
         raise InvalidParameter(f'expected a JSON object {{"{JSON_FIELD}": "<base64>"}}')

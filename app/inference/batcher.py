@@ -8,7 +8,6 @@ that fails is tried again image by image, so that a poisonous image fails alone;
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ class Device:
         self.thread.shutdown(wait=False, cancel_futures=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Waiting:
     image: Images
     deadline: float
@@ -87,7 +86,7 @@ class Batcher:
         self._queue_size = queue_size
         self._observe = observe
         self._clock = clock
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[asyncio.Future[Inference], _Waiting] = {}  # in the order of arrival
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -121,9 +120,13 @@ class Batcher:
         Raises `DeadlinePassed` where the deadline came first, `InferenceFailed` where the engine failed on this image.
         """
         future: asyncio.Future[Inference] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(image, deadline, self._clock(), future))
+        self._waiting[future] = _Waiting(image, deadline, self._clock(), future)
         self._changed.set()
-        return await future
+        try:
+            return await future
+        finally:
+            # A caller who leaves takes its image along, or an engine that hangs would let them pile up
+            self._waiting.pop(future, None)
 
     async def close(self) -> None:
         """Answer all that is under way, then stop."""
@@ -155,8 +158,8 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         """The longest waiting, as many as fill one of the sizes; late and abandoned ones are dropped."""
         now = self._clock()
-        alive: deque[_Waiting] = deque()
-        for item in self._waiting:
+        alive: list[_Waiting] = []
+        for item in self._waiting.values():
             if item.future.done():
                 continue
             if item.deadline <= now:
@@ -164,9 +167,9 @@ class Batcher:
                 item.future.set_exception(DeadlinePassed(f"the deadline passed {late:.0f} ms ago, in the queue"))
             else:
                 alive.append(item)
-        self._waiting = alive
         size = max((size for size in self._sizes if size <= len(alive)), default=0)
-        return [alive.popleft() for _ in range(size)]
+        self._waiting = {item.future: item for item in alive[size:]}
+        return alive[:size]
 
     async def _answer(self, batch: Sequence[_Waiting]) -> None:
         started = self._clock()

@@ -1,6 +1,7 @@
 """Which engine serves here, and how a version is loaded on it. An engine's library is imported when it is chosen."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -32,14 +33,14 @@ def choose(choice: EngineChoice) -> EngineName:
 
 
 def factory(name: EngineName, precision: PrecisionChoice) -> EngineFactory:
-    """Loads versions on that engine. Imports the engine's library."""
+    """Loads versions on that engine. Imports its library; raises `EngineError` for a precision that it lacks."""
     if name == "tensorflow":
-        from app.inference.engines.tensorflow import TensorFlowEngine
+        from app.inference.engines import tensorflow
 
-        return lambda folder, manifest: TensorFlowEngine(folder, manifest, precision)
-    from app.inference.engines.openvino import OpenVinoEngine
+        return partial(tensorflow.TensorFlowEngine, precision=tensorflow.resolve_precision(precision))
+    from app.inference.engines import openvino
 
-    return lambda folder, manifest: OpenVinoEngine(folder, manifest, precision)
+    return partial(openvino.OpenVinoEngine, precision=openvino.resolve_precision(precision))
 
 
 def _has_gpu() -> bool:

@@ -1,6 +1,7 @@
 """What an engine is, and how a version proves itself on one."""
 
 from typing import Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +53,10 @@ def prove(engine: Engine, folder: VersionFolder, manifest: Manifest, batch_sizes
 
 def _golden(folder: VersionFolder, manifest: Manifest) -> tuple[Images, Probabilities]:
     try:
-        with np.load(folder.path / GOLDEN_FILE) as file:
+        # Opened here: numpy leaves a file open that it can't make sense of
+        with (folder.path / GOLDEN_FILE).open("rb") as opened, np.load(opened) as file:
             images, probabilities = file["images"], file["probabilities"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise EngineError(f"{folder.path}: {GOLDEN_FILE} is unreadable: {error}") from error
     shape = (manifest.input.height, manifest.input.width, 3)
     if images.dtype != np.uint8 or images.shape[1:] != shape or not 0 < len(images) == len(probabilities):

@@ -1,11 +1,13 @@
 """OpenVINO on a CPU: the version's IR, or its SavedModel where it has none."""
 
-import openvino as ov
-
 from app.inference.engines.base import EngineError, Images, Probabilities
 from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
+from models.quiet import without_openvino_telemetry
 from models.repository import VersionFolder
+
+without_openvino_telemetry()
+import openvino as ov  # noqa: E402
 
 _IR = "openvino/model.xml"
 _OUTPUT = "probabilities"
@@ -15,13 +17,13 @@ class OpenVinoEngine:
     name = "openvino"
     device = "CPU"
 
-    def __init__(self, folder: VersionFolder, manifest: Manifest, precision: PrecisionChoice) -> None:
+    def __init__(self, folder: VersionFolder, manifest: Manifest, precision: Precision) -> None:
+        self.precision = precision
         core = ov.Core()
-        self.precision: Precision = resolve_precision(core, precision)
         path = folder.path / _IR if _IR in manifest.files else folder.path
         try:
             model = _pruned(core.read_model(path))
-            compiled = core.compile_model(model, self.device, {"INFERENCE_PRECISION_HINT": self.precision})
+            compiled = core.compile_model(model, self.device, {"INFERENCE_PRECISION_HINT": precision})
         except RuntimeError as error:
             raise EngineError(f"{folder.path}: OpenVINO can't run it: {error}") from error
         self._request = compiled.create_infer_request()
@@ -31,9 +33,9 @@ class OpenVinoEngine:
         return found
 
 
-def resolve_precision(core: ov.Core, precision: PrecisionChoice) -> Precision:
+def resolve_precision(precision: PrecisionChoice) -> Precision:
     """`auto` is bf16 where the CPU computes in it natively. Raises `EngineError` for bf16 where it does not."""
-    native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    native = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not native:
         raise EngineError("PRECISION=bf16 needs a processor that computes in bfloat16; use f32 or auto")
     if precision == "auto":

@@ -21,22 +21,31 @@ _OUTPUT = "probabilities"
 class TensorFlowEngine:
     name = "tensorflow"
     device = "GPU" if _GPUS else "CPU"
-    precision: Precision = "f32"
 
-    def __init__(self, folder: VersionFolder, manifest: Manifest, precision: PrecisionChoice) -> None:
-        if precision == "bf16":
-            raise EngineError("PRECISION=bf16 needs the OpenVINO engine; TensorFlow computes in f32")
+    def __init__(
+        self,
+        folder: VersionFolder,
+        manifest: Manifest,  # noqa: ARG002  every engine is given it
+        precision: Precision,
+    ) -> None:
+        self.precision = precision
         try:
             # The signature's weights live as long as the object they were loaded with
             self._model = tf.saved_model.load(str(folder.path))
             self._serve = self._model.signatures[_SIGNATURE]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise EngineError(f"{folder.path}: TensorFlow can't load {_SIGNATURE}: {error}") from error
-        self._shape = (manifest.input.height, manifest.input.width, 3)
 
     def infer(self, images: Images) -> Probabilities:
         found: Probabilities = self._serve(images=tf.constant(images))[_OUTPUT].numpy()
         return found
+
+
+def resolve_precision(precision: PrecisionChoice) -> Precision:
+    """f32, in which the SavedModel was written. Raises `EngineError` for anything else."""
+    if precision == "bf16":
+        raise EngineError("PRECISION=bf16 needs the OpenVINO engine; TensorFlow computes in f32")
+    return "f32"
 
 
 def sees_gpu() -> bool:

@@ -1,0 +1,89 @@
+"""The OpenAPI document: what clients are generated from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import FakeEngine
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    return create_app(Settings(model_repository=tmp_path), load_engine=FakeEngine).openapi()
+
+
+def test_operation_ids_are_stable(document: dict[str, Any]) -> None:
+    found = {
+        f"{method.upper()} {path}": operation["operationId"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert found == {
+        "POST /predict": "predict",
+        "POST /predict/batch": "predict_batch",
+        "GET /models": "list_models",
+        "GET /models/{name}": "get_model",
+        "GET /models/{name}/versions/{version}": "get_version",
+        "GET /health/live": "health_live",
+        "GET /health/ready": "health_ready",
+        "GET /metrics": "metrics",
+    }
+
+
+def test_errors_of_every_route_are_documented_in_the_one_shape(document: dict[str, Any]) -> None:
+    statuses = {}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            errors = {status: response for status, response in operation["responses"].items() if status != "200"}
+            statuses[path] = " ".join(errors)
+            for status, response in errors.items():
+                schema = response["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (path, status)
+                assert response["description"]
+    predict = "400 404 413 415 422 429 500 503 504"
+    assert statuses == {
+        "/predict": predict,
+        "/predict/batch": predict,
+        "/models": "",
+        "/models/{name}": "404 422",
+        "/models/{name}/versions/{version}": "404 422 503",
+        "/health/live": "",
+        "/health/ready": "503",
+        "/metrics": "",
+    }
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_every_operation_says_what_it_does(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert operation["summary"]
+            assert operation["tags"]
+
+
+def test_bodies_that_are_taken_are_documented(document: dict[str, Any]) -> None:
+    single, batch = (
+        document["paths"][path]["post"]["requestBody"]["content"] for path in ("/predict", "/predict/batch")
+    )
+    assert list(single) == ["multipart/form-data", "image/*", "application/octet-stream", "application/json"]
+    assert single["multipart/form-data"]["schema"]["required"] == ["file"]
+    assert single["application/json"]["schema"]["required"] == ["image"]
+    assert batch["multipart/form-data"]["schema"]["properties"]["files"]["type"] == "array"
+
+
+def test_figures_of_an_answer_have_examples_that_fit(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    prediction = schemas["PredictionBody"]["properties"]
+    assert {name: field["examples"] for name, field in prediction.items()} == {
+        "label": ["espresso"],
+        "class_id": [967],
+        "confidence": [0.93],
+    }
+    assert all(field["examples"] for field in schemas["TimingBody"]["properties"].values())
+    assert list(schemas["PredictBody"]["properties"]) == [
+        *("model", "version", "request_id"),
+        *("predictions", "reliable", "prediction_set", "timing_ms"),
+    ]

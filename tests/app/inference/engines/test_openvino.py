@@ -1,0 +1,79 @@
+"""OpenVINO on models made by hand; that it agrees with TensorFlow on a trained one is for tests/contract."""
+
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+import pytest
+
+from app.inference.engines import factory
+from app.inference.engines.base import EngineError, prove
+from app.inference.engines.openvino import OpenVinoEngine, resolve_precision
+from models.manifest import Manifest
+from models.repository import VersionFolder
+from tests.app.conftest import manifest, publish, shades
+
+
+def _version(root: Path, name: str = "cups", output: str = "probabilities") -> tuple[VersionFolder, Manifest]:
+    """The fake engine's function as OpenVINO IR, with an output that nobody asks for."""
+    images = ops.parameter([-1, 2, 2, 3], np.uint8, name="images")
+    scaled = ops.divide(ops.convert(images, "f32"), np.float32(255))
+    bright = ops.reduce_mean(scaled, np.array([1, 2, 3]), keep_dims=False)
+    column = ops.unsqueeze(bright, np.array(1))
+    found = ops.concat([ops.subtract(np.float32(1), column), column, ops.multiply(column, np.float32(0))], axis=1)
+    found.output(0).set_names({output})
+    scaled.output(0).set_names({"features"})
+    folder = publish(root, name)
+    (folder.path / "openvino").mkdir()
+    model = ov.Model([ops.result(scaled), ops.result(found)], [images], "fake")
+    ov.save_model(model, folder.path / "openvino" / "model.xml")
+    return folder, manifest(files={"openvino/model.xml": "0" * 64})
+
+
+def _pictures(count: int) -> np.ndarray:
+    return np.arange(count, dtype=np.uint8)[:, None, None, None] * np.full((1, 2, 2, 3), 20, np.uint8)
+
+
+def test_probabilities_are_those_of_the_model_at_any_batch_size(tmp_path: Path) -> None:
+    engine = OpenVinoEngine(*_version(tmp_path), "f32")
+    assert (engine.name, engine.device, engine.precision) == ("openvino", "CPU", "f32")
+    for size in (1, 8, 3):
+        found = engine.infer(_pictures(size))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, shades(_pictures(size)), atol=1e-6)
+
+
+def test_version_proves_itself_on_the_engine_of_this_machine(tmp_path: Path) -> None:
+    folder, read = _version(tmp_path)
+    prove(factory("openvino", "auto")(folder, read), folder, read, (1, 2))
+
+
+def test_version_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
+    without_probabilities, damaged = _version(tmp_path, "cups", "logits"), _version(tmp_path, "mugs")
+    (damaged[0].path / "openvino" / "model.xml").write_text("<net>")
+    without_model = publish(tmp_path, "jugs"), manifest()
+    for version in (without_probabilities, damaged, without_model):
+        with pytest.raises(EngineError, match="OpenVINO can't run it"):
+            OpenVinoEngine(*version, "f32")
+
+
+class _Core:
+    def __init__(self, *capabilities: str) -> None:
+        self._capabilities = list(capabilities)
+
+    def get_property(self, device: str, name: str) -> list[str]:
+        assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
+        return self._capabilities
+
+
+def test_bf16_is_taken_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ov, "Core", lambda: _Core("FP32", "BF16"))
+    assert [resolve_precision(choice) for choice in ("auto", "f32", "bf16")] == ["bf16", "f32", "bf16"]
+
+
+def test_bf16_is_refused_where_the_processor_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ov, "Core", lambda: _Core("FP32", "INT8"))
+    assert [resolve_precision(choice) for choice in ("auto", "f32")] == ["f32", "f32"]
+    with pytest.raises(EngineError, match=r"^PRECISION=bf16 needs a processor that computes in bfloat16"):
+        factory("openvino", "bf16")  # before any model is loaded

@@ -1,0 +1,363 @@
+"""Continuous batching: who shares a batch, and what never touches anybody else."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.errors import DeadlinePassed, InferenceFailed, QueueFull
+from app.inference.batcher import Batcher, Device, Inference, batch_sizes
+from tests.app.conftest import FakeEngine, HeldEngine, shades, until
+
+
+def _picture(shade: int) -> np.ndarray:
+    return np.full((2, 2, 3), shade, np.uint8)
+
+
+def _shade(inference: Inference) -> int:
+    return round(float(inference.probabilities[1]) * 255)
+
+
+async def _ask(batcher: Batcher, shade: int, deadline: float = 1e9) -> int:
+    with batcher.admit():
+        return _shade(await batcher.submit(_picture(shade), deadline))
+
+
+def _asking(batcher: Batcher, *shades: int, deadline: float = 1e9) -> list[asyncio.Task[int]]:
+    return [asyncio.create_task(_ask(batcher, shade, deadline)) for shade in shades]
+
+
+@asynccontextmanager
+async def _batching(engine: Any, device: Device | None = None, **options: Any) -> AsyncIterator[Batcher]:
+    own = device or Device()
+    defaults: dict[str, Any] = {
+        "max_batch_size": 8,
+        "batch_wait_s": 0.0,
+        "queue_size": 256,
+        "observe": lambda size, failed: None,
+        "clock": lambda: 0.0,
+    }
+    batcher = Batcher(engine, own, **defaults | options)
+    try:
+        yield batcher
+    finally:
+        if isinstance(engine, HeldEngine):
+            engine.let()
+        await batcher.close()
+        own.close()
+
+
+class _Choosy(FakeEngine):
+    """Does to a batch with the shade 13 in it what it is told to."""
+
+    def __init__(self, reaction: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+        super().__init__()
+        self.reaction = reaction
+
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        found = super().infer(images)
+        poisonous = images[:, 0, 0, 0] == 13
+        return self.reaction(found, poisonous) if poisonous.any() else found
+
+
+def _raises(found: np.ndarray, poisonous: np.ndarray) -> np.ndarray:
+    raise RuntimeError("out of memory")
+
+
+def _gives_nan(found: np.ndarray, poisonous: np.ndarray) -> np.ndarray:
+    found[poisonous] = np.nan
+    return found
+
+
+def _loses_a_row(found: np.ndarray, poisonous: np.ndarray) -> np.ndarray:
+    return found[~poisonous]
+
+
+async def test_answers_never_cross_callers() -> None:
+    engine = FakeEngine()
+    async with _batching(engine) as batcher:
+        assert await asyncio.gather(*_asking(batcher, *range(64))) == list(range(64))
+    assert engine.sizes == [8] * 8
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8)), (9, (1, 2, 4, 8, 9))]
+)
+def test_batch_sizes_are_powers_of_two_and_the_largest(most: int, sizes: tuple[int, ...]) -> None:
+    assert batch_sizes(most) == sizes
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sizes"), [(1, [1]), (3, [2, 1]), (5, [4, 1]), (6, [6]), (11, [6, 4, 1]), (13, [6, 6, 1])]
+)
+async def test_engine_sees_warmed_sizes_only(waiting: int, sizes: list[int]) -> None:
+    engine = FakeEngine()
+    async with _batching(engine, max_batch_size=6) as batcher:
+        assert await asyncio.gather(*_asking(batcher, *range(waiting))) == list(range(waiting))
+    assert engine.sizes == sizes
+
+
+async def test_free_engine_takes_what_waits() -> None:
+    engine = HeldEngine()
+    async with _batching(engine) as batcher:
+        first = _asking(batcher, 1)
+        await until(lambda: engine.sizes == [1])
+        rest = _asking(batcher, 2, 3, 4, 5)
+        await until(lambda: batcher.queued == 4)
+        engine.let()
+        assert await asyncio.gather(*first, *rest) == [1, 2, 3, 4, 5]
+    assert engine.sizes == [1, 4]
+
+
+async def test_batch_wait_lets_a_batch_fill() -> None:
+    engine = FakeEngine()
+    async with _batching(engine, max_batch_size=4, batch_wait_s=20.0) as batcher:
+        first = _asking(batcher, 1)
+        await until(lambda: batcher.queued == 1)
+        await asyncio.gather(*first, *_asking(batcher, 2, 3, 4))
+    assert engine.sizes == [4]
+
+
+async def test_batch_wait_ends_where_no_more_images_come() -> None:
+    engine = FakeEngine()
+    async with _batching(engine, max_batch_size=4, batch_wait_s=0.001) as batcher:
+        assert await asyncio.gather(*_asking(batcher, 1, 2)) == [1, 2]
+    assert engine.sizes == [2]
+
+
+async def test_caller_that_leaves_the_queue_costs_no_inference_and_no_memory() -> None:
+    engine = HeldEngine()
+    async with _batching(engine) as batcher:
+        running = _asking(batcher, 1)
+        await until(lambda: engine.sizes == [1])
+        leaving, staying = _asking(batcher, 2, 3)
+        await until(lambda: batcher.queued == 2)
+
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert (batcher.queued, batcher.under_way) == (1, 2)  # although the engine is still busy
+
+        engine.let()
+        assert await asyncio.gather(*running, staying) == [1, 3]
+    assert engine.sizes == [1, 1]
+
+
+async def test_caller_that_leaves_while_its_batch_is_made_up_is_skipped() -> None:
+    engine = HeldEngine()
+    async with _batching(engine) as batcher:
+        running = _asking(batcher, 1)
+        await until(lambda: engine.sizes == [1])
+        leaving = [*_asking(batcher, 2), *_asking(batcher, 3, deadline=-1.0)]
+        await until(lambda: batcher.queued == 2)
+        for caller in leaving:
+            caller.cancel()
+        assert batcher._take() == []  # before the event loop gets to tell them
+        engine.let()
+        await asyncio.gather(*running)
+
+
+async def test_caller_that_leaves_a_running_batch_leaves_its_mates_their_answers() -> None:
+    engine = HeldEngine()
+    async with _batching(engine) as batcher:
+        mates = _asking(batcher, 1, 2, 3, 4)
+        await until(lambda: engine.sizes == [4])
+        mates[1].cancel()
+        engine.let()
+        answers = await asyncio.gather(*mates, return_exceptions=True)
+        assert await _ask(batcher, 5) == 5
+    assert [answers[0], *answers[2:]] == [1, 3, 4]
+    assert isinstance(answers[1], asyncio.CancelledError)
+
+
+async def test_late_images_are_dropped_before_they_cost_inference() -> None:
+    now = [0.0]
+    engine = HeldEngine()
+    async with _batching(engine, clock=lambda: now[0]) as batcher:
+        running = _asking(batcher, 1, deadline=100.0)
+        await until(lambda: engine.sizes == [1])
+        late, in_time = *_asking(batcher, 2, deadline=5.0), *_asking(batcher, 3, deadline=6.5)
+        await until(lambda: batcher.queued == 2)
+        now[0] = 6.0
+        engine.let()
+        assert await asyncio.gather(*running, in_time) == [1, 3]
+        with pytest.raises(DeadlinePassed, match=r"^the deadline passed 1000 ms ago, in the queue$"):
+            await late
+    assert engine.sizes == [1, 1]
+
+
+async def test_answer_tells_how_long_it_waited_and_was_computed() -> None:
+    now = [10.0]
+
+    class Slow(HeldEngine):
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            found = super().infer(images)
+            now[0] += 3.0
+            return found
+
+    engine = Slow()
+    async with _batching(engine, clock=lambda: now[0]) as batcher:
+        running = _asking(batcher, 1)
+        await until(lambda: engine.sizes == [1])
+        waiting = asyncio.create_task(batcher.submit(_picture(2), 1e9))
+        await until(lambda: batcher.queued == 1)
+        engine.let()
+        answer = await waiting
+        await asyncio.gather(*running)
+    assert (answer.queue_s, answer.inference_s) == (3.0, 3.0)
+    assert answer.probabilities.shape == (3,)
+
+
+@pytest.mark.parametrize("reaction", [_raises, _gives_nan, _loses_a_row])
+async def test_poisonous_image_fails_alone(reaction: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+    engine = _Choosy(reaction)
+    observed: list[tuple[int, bool]] = []
+    async with _batching(engine, observe=lambda size, failed: observed.append((size, failed))) as batcher:
+        answers = await asyncio.gather(*_asking(batcher, 12, 13, 14, 15), return_exceptions=True)
+        assert [answers[0], *answers[2:]] == [12, 14, 15]
+        assert isinstance(answers[1], InferenceFailed)
+        assert str(answers[1]) == "the model failed on this image"
+        assert isinstance(answers[1].__cause__, RuntimeError if reaction is _raises else ValueError)
+    assert observed == [(4, True), (1, False), (1, True), (1, False), (1, False)]
+
+
+async def test_caller_that_left_a_failed_batch_is_not_tried_again() -> None:
+    class Failing(HeldEngine):
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            super().infer(images)
+            raise RuntimeError("no")
+
+    engine = Failing()
+    async with _batching(engine) as batcher:
+        asked = _asking(batcher, 1, 2)
+        await until(lambda: engine.sizes == [2])
+        asked[0].cancel()
+        engine.let()
+        await asyncio.wait(asked)
+        assert isinstance(asked[1].exception(), InferenceFailed)
+    assert engine.sizes == [2, 1]
+
+
+async def test_worker_survives_an_engine_that_fails_every_time_and_then_recovers() -> None:
+    engine = _Choosy(_raises)
+    async with _batching(engine) as batcher:
+        for _ in range(5):
+            failures = await asyncio.gather(*_asking(batcher, 13, 13, 13), return_exceptions=True)
+            assert [type(failure) for failure in failures] == [InferenceFailed] * 3
+        engine.reaction = lambda found, poisonous: found
+        assert await _ask(batcher, 13) == 13
+
+
+async def test_outputs_that_the_engine_reuses_are_copied() -> None:
+    class Reusing(FakeEngine):
+        memory = np.zeros((8, 3), np.float32)
+
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            self.memory[: len(images)] = shades(images)
+            return self.memory[: len(images)]
+
+    async with _batching(Reusing()) as batcher:
+        first = await batcher.submit(_picture(100), 1e9)
+        second = await batcher.submit(_picture(200), 1e9)
+    assert (_shade(first), _shade(second)) == (100, 200)
+
+
+async def test_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+    now = [0.0]
+
+    class Slow(HeldEngine):
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            now[0] += 30.0
+            return super().infer(images)
+
+    engine = Slow()
+    async with _batching(engine, queue_size=2, clock=lambda: now[0]) as batcher:
+        asked = _asking(batcher, 1, 2)
+        await until(lambda: engine.sizes == [2])
+        with pytest.raises(QueueFull, match=r"^2 images are under way, the limit is 2$") as full, batcher.admit():
+            pass
+        assert full.value.retry_after_s == 1  # nothing has been measured yet
+        engine.let(1)
+        await asyncio.gather(*asked)
+
+        asked = _asking(batcher, 3, 4)
+        await until(lambda: batcher.under_way == 2)
+        with pytest.raises(QueueFull) as full, batcher.admit():
+            pass
+        # 15 s an image, which counts for a tenth as yet, times 2 images
+        assert full.value.retry_after_s == 3
+        engine.let()
+        assert await asyncio.gather(*asked) == [3, 4]
+
+
+async def test_place_is_given_back_after_answer_error_and_cancellation() -> None:
+    engine = _Choosy(_raises)
+    async with _batching(engine, queue_size=1) as batcher:
+        assert await _ask(batcher, 1) == 1
+        with pytest.raises(InferenceFailed):
+            await _ask(batcher, 13)
+        with pytest.raises(DeadlinePassed):
+            await _ask(batcher, 2, deadline=-1.0)
+        leaving = _asking(batcher, 3)[0]
+        await asyncio.sleep(0)
+        assert batcher.under_way == 1
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert batcher.under_way == 0
+        assert await _ask(batcher, 4) == 4
+
+
+async def test_models_on_one_device_take_turns() -> None:
+    order: list[str] = []
+    leave = threading.Event()
+
+    class Named(FakeEngine):
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            order.append(self.name)
+            leave.wait(20)
+            return shades(images)
+
+    busy, other = Named(), Named()
+    busy.name, other.name = "busy", "other"
+    device = Device()
+    async with _batching(busy, device, max_batch_size=4) as a, _batching(other, device) as b:
+        crowd = _asking(a, *range(100))
+        await until(lambda: order == ["busy"])
+        single = _asking(b, 200)
+        await until(lambda: b.queued == 1)
+        leave.set()
+        assert await asyncio.gather(*crowd, *single) == [*range(100), 200]
+    assert order[:3] == ["busy", "other", "busy"]
+
+
+async def test_close_answers_what_is_under_way_and_then_stops() -> None:
+    engine = HeldEngine()
+    async with _batching(engine, max_batch_size=1) as batcher:
+        asked = _asking(batcher, 1, 2, 3)
+        await until(lambda: engine.sizes == [1])
+        closing = asyncio.create_task(batcher.close())
+        engine.let(1)
+        await until(lambda: engine.sizes == [1, 1])
+        assert not closing.done()
+        engine.let()
+        assert await asyncio.gather(*asked) == [1, 2, 3]
+        await closing
+        assert batcher._worker.cancelled()
+
+
+async def test_nothing_is_left_of_a_thousand_requests() -> None:
+    engine = _Choosy(_raises)
+    async with _batching(engine, queue_size=10) as batcher:
+        tasks_before = asyncio.all_tasks()
+        for start in range(0, 1000, 10):
+            asked = _asking(batcher, *(shade % 20 for shade in range(start, start + 10)))
+            await asyncio.sleep(0)
+            asked[5].cancel()
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(outcomes[5], asyncio.CancelledError)
+        assert (batcher.under_way, batcher.queued) == (0, 0)
+        assert asyncio.all_tasks() == tasks_before
+        assert {len(kept) for kept in vars(batcher).values() if isinstance(kept, dict | list | set)} == {0}

@@ -1,0 +1,91 @@
+"""The application's assembly and its life."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.inference import engines
+from app.inference.engines.base import EngineError
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import FakeEngine, HeldEngine, client, png, publish, serving, until
+
+
+def test_building_the_application_reads_no_model_and_starts_no_thread(tmp_path: Path) -> None:
+    def load(*_: object) -> FakeEngine:
+        raise AssertionError("loaded too early")
+
+    publish(tmp_path)
+    before = threading.enumerate()
+    app = create_app(Settings(model_repository=tmp_path), load_engine=load)
+    assert threading.enumerate() == before
+    assert (app.state.draining, hasattr(app.state, "registry")) == (False, False)
+
+
+def test_application_without_its_engine_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="no engine is installed"):
+        create_app(Settings())
+
+
+async def test_settings_reach_the_parts(tmp_path: Path) -> None:
+    publish(tmp_path)
+    async with serving(tmp_path, max_batch_size=3, batch_wait_ms=500, queue_size=7, max_image_pixels=5) as served:
+        batcher = served.batcher
+        assert (batcher._sizes, batcher._batch_wait_s, batcher._queue_size) == ((1, 2, 3), 0.5, 7)
+        assert served.engine.sizes == [1, 2, 3]
+        assert served.app.state.pipeline._decoder._max_pixels == 5
+
+
+async def test_lifespan_ends_once_what_was_accepted_is_answered_and_leaves_no_thread(tmp_path: Path) -> None:
+    publish(tmp_path)
+    before = set(threading.enumerate())
+    async with serving(tmp_path, HeldEngine) as served:
+        asked = asyncio.create_task(served.http.post("/predict", content=png(1)))
+        await until(lambda: served.engine.sizes)
+        asyncio.get_running_loop().call_soon(served.engine.let)
+    assert (await asked).status_code == 200
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await until(lambda: set(threading.enumerate()) <= before)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_repository_that_cannot_be_read_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unreadable:
+        def __init__(self, root: Path) -> None:
+            self.root = root
+
+        def versions(self) -> list[object]:
+            raise PermissionError("not yours")
+
+    monkeypatch.setattr("app.main.ModelRepository", Unreadable)
+    async with serving(tmp_path) as served:
+        assert "the model repository could not be read" in caplog.text
+        assert (await served.http.get("/health/ready")).status_code == 503
+        assert (await served.http.get("/health/live")).status_code == 200
+
+
+async def test_version_published_later_goes_live_without_a_restart(tmp_path: Path) -> None:
+    async with serving(tmp_path, reload_interval_s=0.1) as served:
+        assert (await served.http.get("/health/ready")).status_code == 503
+        publish(tmp_path)
+        await until(lambda: served.app.state.registry.ready)
+        assert (await served.http.post("/predict", content=png(1))).status_code == 200
+
+
+async def test_service_is_told_once_when_its_models_have_loaded(tmp_path: Path) -> None:
+    publish(tmp_path)
+    told: list[list[int]] = []
+    app = create_app(
+        Settings(model_repository=tmp_path),
+        load_engine=FakeEngine,
+        on_first_load=lambda registry: told.append([live.folder.version for live in registry.live]),
+    )
+    async with app.router.lifespan_context(app), client(app) as http:
+        assert (await http.get("/health/live")).status_code == 200  # whether they have or not
+        await until(lambda: told)
+    assert told == [[1]]

@@ -1,0 +1,85 @@
+"""The knobs: read from the environment, refused where they can't work."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+KNOBS = """
+HOST=0.0.0.0 PORT=80 MODEL_REPOSITORY=/srv/models DEFAULT_MODEL=cups ENGINE=tensorflow PRECISION=f32
+MAX_BATCH_SIZE=3 BATCH_WAIT_MS=1.5 QUEUE_SIZE=4 REQUEST_TIMEOUT_MS=500 DECODE_THREADS=2
+MAX_BODY_BYTES=1000 MAX_IMAGE_PIXELS=2000 MAX_FILES=5 RELOAD_INTERVAL_S=0.5
+DRAIN_DELAY_S=0 DRAIN_TIMEOUT_S=30 LOG_LEVEL=debug LOG_FORMAT=json
+"""
+OUT_OF_RANGE = """
+PORT=0 PORT=65536 ENGINE=onnx PRECISION=int4 MAX_BATCH_SIZE=0 MAX_BATCH_SIZE=257 MAX_BATCH_SIZE=2.5
+BATCH_WAIT_MS=-0.1 BATCH_WAIT_MS=nan BATCH_WAIT_MS=1001 QUEUE_SIZE=0 QUEUE_SIZE=100001
+REQUEST_TIMEOUT_MS=0.5 REQUEST_TIMEOUT_MS=inf DECODE_THREADS=0 DECODE_THREADS=257
+MAX_BODY_BYTES=0 MAX_IMAGE_PIXELS=0 MAX_IMAGE_PIXELS=268435457 MAX_FILES=0 MAX_FILES=10001
+RELOAD_INTERVAL_S=0 RELOAD_INTERVAL_S=nan RELOAD_INTERVAL_S=3601
+DRAIN_DELAY_S=-1 DRAIN_DELAY_S=61 DRAIN_TIMEOUT_S=-1 DRAIN_TIMEOUT_S=601 LOG_LEVEL=loud LOG_FORMAT=xml
+"""
+
+
+def test_defaults_listen_on_this_machine_alone_and_never_wait_for_a_batch() -> None:
+    settings = Settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8080)
+    assert (settings.max_batch_size, settings.batch_wait_ms, settings.queue_size) == (8, 0.0, 256)
+    assert settings.request_timeout_ms == 10_000
+    assert settings.decode_threads >= 1
+    assert (settings.model_repository / "manifest.py").is_file()
+
+
+def test_environment_in_capitals_sets_every_knob(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = dict(assignment.split("=") for assignment in KNOBS.split())
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+
+    assert {name.upper() for name in Settings.model_fields} == set(wanted)
+    for name, value in wanted.items():
+        found = getattr(settings, name.lower())
+        assert found == type(found)(value), name
+    assert settings.model_repository == Path("/srv/models")
+
+
+@pytest.mark.parametrize("assignment", OUT_OF_RANGE.split())
+def test_value_out_of_range_is_refused_by_name(assignment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, bad = assignment.split("=")
+    monkeypatch.setenv(name, bad)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert [(problem["loc"], problem["input"]) for problem in refused.value.errors()] == [((name.lower(),), bad)]
+
+
+def test_words_are_taken_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    monkeypatch.setenv("ENGINE", "OpenVINO")
+    assert (Settings().log_level, Settings().engine) == ("info", "openvino")
+
+
+def test_every_number_has_a_least_value_and_a_unit_in_its_name() -> None:
+    units = ("_ms", "_s", "_bytes", "_pixels", "_size", "_threads", "_files")
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        if field.annotation in (int, float):
+            assert any(hasattr(bound, "ge") for bound in field.metadata), name
+            assert name == "port" or name.endswith(units), name
+
+
+def test_unknown_variables_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=81\nSOMEBODY_ELSES=1\n")
+    assert Settings().port == 81
+
+
+def test_variable_set_to_nothing_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFAULT_MODEL", "")
+    monkeypatch.setenv("PORT", "")
+    assert (Settings().default_model, Settings().port) == (None, 8080)
+
+
+def test_settings_stay_as_they_were_read() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1

@@ -1,0 +1,162 @@
+"""A minute model: trained, exported, evaluated and served. All agree on its probabilities, on every engine."""
+
+import asyncio
+import io
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.main import create_app
+from app.settings import Settings
+from models.manifest import InputSpec, Label, Manifest
+from models.preprocess import load_image
+from models.repository import ModelRepository, VersionFolder
+from training import evaluate
+from training.data import Dataset, Split
+from training.recipe import Recipe
+from training.run import run
+
+LABELS = ("red", "green", "blue")
+RECIPE = Recipe(
+    model="colours",
+    description="Which colour prevails",
+    dataset="cifar10",
+    architecture="traut",
+    input=InputSpec(height=16, width=24, crop_fraction=0.9),
+    epochs=15,
+    batch_size=16,
+    learning_rate=1e-3,
+    validation_size=10,
+    calibration_size=60,
+    decision_size=200,
+)
+
+
+def _split(n: int, seed: int) -> Split:
+    """Noise in which one channel is brighter, by an amount that leaves some of them in doubt."""
+    random = np.random.default_rng(seed)
+    classes = random.integers(0, 3, n)
+    images = random.integers(0, 150, (n, 16, 24, 3))
+    images[np.arange(n), :, :, classes] += random.integers(2, 60, (n, 1, 1))
+    return Split(images.astype(np.uint8), classes.astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelRepository, VersionFolder, Manifest]:
+    repository = ModelRepository(tmp_path_factory.mktemp("models"))
+    dataset = Dataset("cifar10", "made up", tuple(Label(name=name) for name in LABELS), _split(600, 1), _split(300, 2))
+    return repository, *run("colours", RECIPE, dataset, repository)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    """Pictures as callers have them: other sizes, formats and modes than the model's."""
+    random = np.random.default_rng(3)
+    encoded = []
+    for i, (mode, kind) in enumerate(
+        [("RGB", "PNG"), ("RGB", "JPEG"), ("L", "PNG"), ("RGBA", "WEBP"), ("P", "GIF")] * 4
+    ):
+        coarse = random.integers(0, 150, (6, 8, 3))
+        coarse[:, :, i % 3] += 10 * (i % 7)
+        image = (
+            Image.fromarray(coarse.astype(np.uint8))
+            .resize((60 + 40 * i, 90 + 10 * i), Image.Resampling.BICUBIC)
+            .convert(mode)
+        )
+        buffer = io.BytesIO()
+        image.save(buffer, kind)
+        encoded.append(buffer.getvalue())
+    return encoded
+
+
+def _serve(repository: ModelRepository, pictures: list[bytes], **settings: object) -> tuple[str, list[dict]]:
+    """All pictures at once through the application. Returns the precision that served, and the answers."""
+
+    async def post_all() -> tuple[str, list[dict]]:
+        app = create_app(Settings(model_repository=repository.root, **settings))
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
+        ):
+            while not app.state.registry.ready:
+                assert app.state.registry.refused == {}
+                await asyncio.sleep(0.01)
+            posts = (client.post("/predict?top_k=3", files={"file": picture}) for picture in pictures)
+            answers = await asyncio.gather(*posts)
+            precision = app.state.registry.get().engine.precision
+        assert {answer.status_code for answer in answers} == {200}
+        return precision, [answer.json() for answer in answers]
+
+    return asyncio.run(post_all())
+
+
+def _by_class(answer: dict) -> list[float]:
+    return [p["confidence"] for p in sorted(answer["predictions"], key=lambda p: p["class_id"])]
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("tensorflow", "f32"), ("openvino", "f32"), ("openvino", "auto"), ("tensorflow", "auto")]
+)
+def test_served_probabilities_are_those_of_evaluate(published, pictures, engine: str, precision: str) -> None:
+    repository, folder, manifest = published
+    expected = evaluate.predict(folder.path, np.stack([load_image(data, manifest.input) for data in pictures]))
+    served_precision, answers = _serve(repository, pictures, engine=engine, precision=precision)
+    assert precision in ("auto", served_precision)
+    # Confidences are rounded to six decimals
+    tolerance = 2e-6 if engine == "tensorflow" else manifest.golden_tolerance[served_precision]
+    found = np.array([_by_class(answer) for answer in answers])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    assert len(np.unique(expected.argmax(axis=1))) > 1
+    assert np.ptp(expected, axis=0).max() > 5 * tolerance  # the pictures differ by more than the tolerance hides
+
+
+def test_reliable_and_prediction_set_follow_the_manifest(published, pictures) -> None:
+    repository, _, manifest = published
+    _, answers = _serve(repository, pictures, engine="tensorflow")
+    abstention, conformal = manifest.decision.abstention, manifest.decision.conformal
+    assert conformal is not None
+    for answer in answers:
+        probabilities = _by_class(answer)
+        if abstention is None:
+            assert answer["reliable"] is None
+        else:
+            assert answer["reliable"] == (max(probabilities) >= abstention.threshold)
+        inside = [i for i in np.argsort(probabilities)[::-1] if 1 - probabilities[i] <= conformal.quantile]
+        assert answer["prediction_set"] == [LABELS[i] for i in inside]
+
+
+def test_shipped_models_agree_with_evaluate_on_a_photo(pictures) -> None:
+    root = Path(__file__).parents[2]
+    photo = (root / "tests" / "pictures" / "cat.jpg").read_bytes()
+    for folder in ModelRepository(root / "models").versions():
+        manifest = ModelRepository(root / "models").read(folder)
+        expected = evaluate.predict(folder.path, load_image(photo, manifest.input)[None])[0]
+        for engine in ("openvino", "tensorflow"):
+            found = _top(root / "models", photo, folder, engine)
+            np.testing.assert_allclose(
+                [p["confidence"] for p in found],
+                expected[[p["class_id"] for p in found]],
+                rtol=0,
+                atol=manifest.golden_tolerance["f32"],
+            )
+
+
+def _top(root: Path, photo: bytes, folder: VersionFolder, engine: str) -> list[dict]:
+    async def post() -> list[dict]:
+        app = create_app(Settings(model_repository=root, engine=engine, precision="f32", default_model=folder.name))
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
+        ):
+            while not app.state.registry.ready:
+                await asyncio.sleep(0.01)
+            answer = await client.post(f"/predict?top_k=10&version={folder.version}", files={"file": photo})
+        predictions: list[dict] = answer.json()["predictions"]
+        return predictions
+
+    return asyncio.run(post())

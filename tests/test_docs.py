@@ -1,0 +1,125 @@
+"""What README says is true: settings, routes, commands, figures."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+
+from app.main import create_app
+from app.settings import Settings
+from models.repository import ModelRepository
+from training import recipe
+from training.__main__ import main as training_main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _section(title: str) -> str:
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def settings_table() -> list[str]:
+    """The rows that README must hold, from the settings themselves."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if name == "decode_threads":
+            shown = "cores"
+        elif isinstance(default, Path):
+            shown = f"`{default.relative_to(ROOT)}`"
+        else:
+            shown = "unset" if default is None else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+        rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
+    return rows
+
+
+def models_table() -> list[str]:
+    """The rows that README must hold, from the manifests."""
+    repository = ModelRepository(ROOT / "models")
+    rows = []
+    for folder in repository.versions():
+        manifest = repository.read(folder)
+        metrics = {metric.name: metric for metric in manifest.metrics}
+        figures = "- | - | -"
+        if "accuracy" in metrics:
+            accuracy, error = metrics["accuracy"], metrics["ece_equal_width"]
+            figures = (
+                f"{accuracy.value:.2%} ({accuracy.low:.2%} to {accuracy.high:.2%}) | "
+                f"{error.value:.2%} | {accuracy.dataset}, n = {accuracy.n:,}"
+            )
+        network = f"{manifest.architecture.name} | {manifest.architecture.parameters:,}"
+        rows.append(f"| `{folder.name}` {folder.version} | {network} | {figures} |")
+    return rows
+
+
+def test_settings_table_is_that_of_the_code() -> None:
+    assert [line for line in _section("Settings").splitlines() if line.startswith("| `")] == settings_table()
+
+
+def test_model_figures_are_those_of_the_manifests() -> None:
+    assert [line for line in _section("Models").splitlines() if line.startswith("| `")] == models_table()
+
+
+def test_routes_are_those_of_the_service() -> None:
+    app = create_app(Settings(), load_engine=lambda folder, manifest: pytest.fail("nothing is loaded here"))
+    schema = app.openapi()["paths"]
+    served = {f"{method.upper()} {path}" for path, methods in schema.items() for method in methods}
+    told = set(re.findall(r"^\| `((?:GET|POST) [^`]+)` \|", README, re.MULTILINE))
+    assert told == served | {"GET /docs"}
+    assert app.docs_url == "/docs"
+    assert not any(isinstance(route, APIRoute) and route.include_in_schema is False for route in app.routes)
+
+
+def test_errors_that_are_told_are_those_of_the_code() -> None:
+    from app import errors
+
+    told = {int(status) for status in re.findall(r"\b([45]\d\d)\b", _section("A request and its answer"))}
+    known = {cls.status for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, Exception)}
+    assert told <= known
+
+
+def test_sample_answer_has_the_keys_of_the_schema() -> None:
+    from app.api.schemas import PredictBody
+
+    block = _section("A request and its answer").split("```json\n")[1].split("```")[0]
+    sample = json.loads(block)
+    assert list(PredictBody.model_validate(sample).model_dump()) == list(sample)
+
+
+def test_training_commands_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    told = re.findall(r"python -m training (\S+)", README)
+    assert {"list", "run", "evaluate", "import-imagenet"} == set(told)
+    for command in sorted(set(told)):
+        with pytest.raises(SystemExit) as stopped:
+            training_main([command, "--help"])
+        assert stopped.value.code == 0
+    for name in re.findall(r"training run (\S+)", README):
+        assert name in recipe.names()
+    assert "usage" in capsys.readouterr().out
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z]+)", README)) - {"it"} <= targets
+
+
+def test_files_that_are_named_exist() -> None:
+    for name in re.findall(r"`((?:app|training|models|tests)/[\w/.]*)`|@(tests/\S+)", README):
+        path = next(filter(None, name))
+        assert (ROOT / path).exists(), path
+
+
+def test_every_recipe_has_a_card() -> None:
+    for name in recipe.names():
+        card = recipe.card(name)
+        assert f"python -m training run {name}" in card
+        assert "expected" in card
+
+
+def test_ci_runs_make_test_and_nothing_else() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in script if line and not line.startswith(("#", "set ", "cd "))]
+    assert commands == ["make test"]
