@@ -10,11 +10,14 @@ EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo openvino)
 else
 EXTRA := $(ENGINE)
 endif
+ifeq ($(filter $(ENGINE),auto openvino tensorflow),)
+$(error ENGINE is auto, openvino or tensorflow, not '$(ENGINE)')
+endif
 
 .PHONY: serve test constraints clean
 
 serve: .venv/.installed-$(EXTRA)
-	@ENGINE=$(ENGINE) exec $(BIN)/python -m app
+	@exec $(BIN)/python -m app
 
 test: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -25,7 +28,7 @@ test: .venv/.installed-test
 .venv/.installed-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older; give one with PYTHON=…" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@echo "installing what '$*' needs into .venv …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$*]'
 	@touch $@

@@ -3,10 +3,12 @@
     main.py                        the application, its routes and its lifespan
     api/predict.py                 model, version and top_k are looked up, a place in the queue is taken
     api/upload.py                  the body is read, within its limit: multipart, raw or JSON
+    inference/pipeline.py          the three calls that follow, timed stage by stage
     inference/decode.py            bytes -> uint8 pixels, in worker threads
     inference/batcher.py           pixels wait for the engine, share a batch, and come back as probabilities
     inference/rank.py              probabilities -> top-k labels, reliable or not, prediction set
 
-`registry.py` keeps the versions that can answer; `errors.py` holds everything that can be said instead of an answer;
-`observability.py` names, times and logs all of it. Each part is independent of those above it in this list.
+`inference/engines/` holds what computes; `registry.py` keeps the versions that can answer; `errors.py` says all that
+can be said instead of an answer; `observability.py` names, times and logs all of it. Each part is independent of those
+above it in this list.
 """

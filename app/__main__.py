@@ -67,7 +67,8 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+        ws="none",
+        timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     server = Server(config, app, settings.drain_delay_s)
     try:

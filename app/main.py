@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from app.api import error_handlers, routes
+from app.api.upload import BodyBudget
 from app.inference import engines
 from app.inference.batcher import Batcher, Device, batch_sizes
 from app.inference.decode import Decoder
@@ -68,9 +69,11 @@ def create_app(
         version=_version(),
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would echo the Host header, and go to http behind a TLS proxy
     )
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.bodies = BodyBudget(settings.max_bodies_bytes)
     app.state.draining = False
     error_handlers.install(app)
     routes.install(app)

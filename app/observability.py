@@ -11,11 +11,12 @@ from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import ClientDisconnected
 from app.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "demitasse_request_seconds", "From arrival to answer", ("route",), buckets=_SECONDS, registry=self.registry
+        )
+        self.in_progress = Gauge(
+            "demitasse_requests_in_progress", "HTTP requests that are being read or answered", registry=self.registry
         )
         self.stage_seconds = Histogram(
             "demitasse_stage_seconds",
@@ -111,6 +115,7 @@ class ObservabilityMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id
         token = request_id_var.set(request_id)
         started = time.perf_counter()
+        self._metrics.in_progress.inc()
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -118,12 +123,19 @@ class ObservabilityMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (_REQUEST_ID_HEADER, request_id.encode())]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                # What uvloop raises where the caller has left, and uvicorn has not noticed yet
+                if "closed" not in str(error):
+                    raise
+                status = ClientDisconnected.status
 
         try:
             await self._app(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started
+            self._metrics.in_progress.dec()
             self._count(scope, status, seconds)
             request_id_var.reset(token)
 

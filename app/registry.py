@@ -8,6 +8,7 @@ was live stays live.
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -101,9 +102,9 @@ class Registry:
     async def refresh(self) -> None:
         """Bring the live versions in line with the repository."""
         root = self.repository.root
-        if not await asyncio.to_thread(root.is_dir):
-            # A file system that has gone away must not take the live versions with it
-            logger.error("the model repository %s is no folder; nothing is changed", root)
+        if not await asyncio.to_thread(root.is_dir) or (self._live and not await asyncio.to_thread(os.listdir, root)):
+            # A volume that has gone away leaves no folder or an empty one, and must not take the live versions with it
+            logger.error("the model repository %s is no folder, or empty all at once; nothing is changed", root)
             return
         folders = await asyncio.to_thread(self.repository.versions)
         for folder in folders:

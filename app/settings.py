@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.preprocess import DEFAULT_MAX_PIXELS
+
 EngineChoice = Literal["auto", "openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "f32", "bf16"]
 
@@ -36,7 +38,10 @@ class Settings(BaseSettings):
         default=0.0, ge=0.0, le=1000.0, description="how long a free engine waits for a batch to fill"
     )
     queue_size: int = Field(
-        default=256, ge=1, le=100_000, description="images under way for each model version; more are answered 429"
+        default=256,
+        ge=1,
+        le=100_000,
+        description="images of a model version that are decoded, wait or are computed; more are answered 429",
     )
     request_timeout_ms: float = Field(
         default=10_000.0, ge=1.0, le=600_000.0, description="deadline of a request, from its arrival; then 504"
@@ -45,8 +50,14 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="threads that decode; unset: the cores"
     )
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="largest request body; more is answered 413")
+    max_bodies_bytes: int = Field(
+        default=512 * 2**20, ge=1, description="request bodies in memory at a time, all together; more is answered 429"
+    )
     max_image_pixels: int = Field(
-        default=64_000_000, ge=1, le=2**28, description="most pixels of a picture, by its header; more is answered 413"
+        default=DEFAULT_MAX_PIXELS,
+        ge=1,
+        le=2**28,
+        description="most pixels of a picture, by its header; more is answered 413",
     )
     max_files: int = Field(default=64, ge=1, le=10_000, description="most files in one `/predict/batch`")
     reload_interval_s: float = Field(
@@ -58,8 +69,8 @@ class Settings(BaseSettings):
         le=60.0,
         description="after SIGTERM: how long requests are still taken while readiness already fails",
     )
-    drain_timeout_s: float = Field(
-        default=8.0, ge=0.0, le=600.0, description="after that: how long accepted requests may take to be answered"
+    drain_timeout_s: int = Field(
+        default=8, ge=1, le=600, description="after that: how long accepted requests may take to be answered"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severity logged")
     log_format: Literal["auto", "json", "text"] = Field(

@@ -195,7 +195,3 @@ class Manifest(_Part):
             if not 0.0 < tolerance < 1.0:
                 raise ValueError(f"golden_tolerance needs a value between 0 and 1 for {precision}")
         return self
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        return tuple(label.name for label in self.labels)

@@ -20,7 +20,7 @@ from PIL import (
 from models.manifest import InputSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-DEFAULT_MAX_PIXELS = 50_000_000
+DEFAULT_MAX_PIXELS = 64_000_000
 
 # The limit of the caller decides. Pillow's own, an error above twice this number, has to stay behind it: some pictures
 # take their memory while they are opened, before anyone can look at their size (43 bytes of GIF took 900 MB).
@@ -179,11 +179,15 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     is scaled by its maximum; floating point counts as 0 to 1, or as 0 to its maximum where that is more.
     """
     values = np.array(image, dtype=np.float32)  # and in place from here: 50 megapixels would be 400 MB a step
-    np.nan_to_num(values, copy=False)
+    np.nan_to_num(values, copy=False, posinf=0.0, neginf=0.0)
+    transparent = values == image.info["transparency"] if isinstance(image.info.get("transparency"), int) else None
     full_scale = 1.0 if image.mode == "F" else 65535.0
     values *= 255.0 / max(full_scale, float(values.max(initial=0.0)))
     np.clip(np.rint(values, out=values), 0, 255, out=values)
-    return Image.fromarray(values.astype(np.uint8))
+    grey = Image.fromarray(values.astype(np.uint8))
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(transparent, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _over_white(image: Image.Image) -> Image.Image:

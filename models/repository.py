@@ -197,8 +197,8 @@ def _version_folder(name: str, path: Path) -> VersionFolder | None:
         return None
     try:
         stat = (path / MANIFEST_FILE).stat()
-    except OSError:
-        return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # any other error is the file system's: it must not look as if versions had been taken away
     return VersionFolder(name, int(path.name), path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 

@@ -7,5 +7,6 @@
     evaluate    accuracy, risk and calibration on test, each with n and an interval
     export      SavedModel, OpenVINO IR, golden.npz and manifest.json, published atomically
 
-A new experiment is a new file in `recipes/`; its docstring is the experiment card.
+A new experiment is a new file in `recipes/`; its docstring is the experiment card. `imagenet.py` publishes a network
+that others have trained.
 """

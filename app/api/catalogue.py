@@ -1,12 +1,16 @@
 """`GET /models…`: what is live, and the manifests."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 
 from app.api.schemas import ModelBody, ModelsBody, VersionBody, VersionDetailBody, error_responses
-from app.errors import NotReady, UnknownModel
+from app.errors import NotReady
 from app.registry import LiveVersion, Registry
 
 router = APIRouter(tags=["models"])
+
+Name = Annotated[str, Path(max_length=64)]
 
 
 @router.get("/models", operation_id="list_models", summary="All live models and versions")
@@ -24,10 +28,12 @@ async def list_models(request: Request) -> ModelsBody:
     "/models/{name}",
     operation_id="get_model",
     summary="The live versions of a model",
-    responses=error_responses(404, 422),
+    responses=error_responses(404, 422, 503),
 )
-async def get_model(request: Request, name: str) -> ModelBody:
-    return _model(request.app.state.registry, name)
+async def get_model(request: Request, name: Name) -> ModelBody:
+    registry: Registry = request.app.state.registry
+    registry.get(name)  # raises where it does not answer
+    return _model(registry, name)
 
 
 @router.get(
@@ -36,15 +42,13 @@ async def get_model(request: Request, name: str) -> ModelBody:
     summary="A live version: its manifest and what it runs on",
     responses=error_responses(404, 422, 503),
 )
-async def get_version(request: Request, name: str, version: int) -> VersionDetailBody:
+async def get_version(request: Request, name: Name, version: Annotated[int, Path(ge=1, le=2**31)]) -> VersionDetailBody:
     live = request.app.state.registry.get(name, version)
     return VersionDetailBody(serving=_version(live), manifest=live.manifest)
 
 
 def _model(registry: Registry, name: str) -> ModelBody:
     versions = [live for live in registry.live if live.folder.name == name]
-    if not versions:
-        raise UnknownModel(f"no model '{name}' is live")
     return ModelBody(
         name=name,
         default_version=versions[-1].folder.version,

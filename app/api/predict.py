@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -31,8 +31,10 @@ Result = TypeVar("Result")
 
 router = APIRouter(tags=["predict"])
 
-ModelQuery = Annotated[str | None, Query(description="model to ask; default: the service's default model")]
-VersionQuery = Annotated[int | None, Query(ge=1, description="version to ask; default: the highest live one")]
+ModelQuery = Annotated[
+    str | None, Query(max_length=64, description="model to ask; default: the service's default model")
+]
+VersionQuery = Annotated[int | None, Query(ge=1, le=2**31, description="version to ask; default: the highest live one")]
 TopKQuery = Annotated[
     int | None, Query(ge=1, description=f"how many classes to return, at most all; default: {DEFAULT_TOP_K}")
 ]
@@ -91,13 +93,15 @@ async def predict(
     request: Request, model: ModelQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
 ) -> Response:
     """JPEG, PNG, WebP, GIF, BMP or TIFF, as multipart field `file`, as the raw body, or as base64 in JSON."""
-    settings, pipeline, live = _parts(request, model, version)
+    settings, pipeline, bodies, live = _parts(request, model, version)
     k = _checked_top_k(top_k, live)
+    live.batcher.check_room()  # before the body is read: refusing has to cost next to nothing
     async with _deadline(settings) as deadline:
-        with live.batcher.admit():  # before the body is read: refusing has to cost next to nothing
-            data = await upload.read_image(request, settings.max_body_bytes)
-            work = pipeline.classify(data, live.manifest, live.batcher, k, deadline)
-            ranking, timing = await _unless_disconnected(request, work)
+        with live.batcher.hold(), bodies.account() as take:
+            data = await upload.read_image(request, settings.max_body_bytes, take)
+            with live.batcher.admit():
+                work = pipeline.classify(data, live.manifest, live.batcher, k, deadline)
+                ranking, timing = await _unless_disconnected(request, work)
     body = PredictBody(
         model=live.folder.name,
         version=live.folder.version,
@@ -119,13 +123,13 @@ async def predict_batch(
     request: Request, model: ModelQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
 ) -> Response:
     """Several multipart fields `files`: one result or one error for each, in order. A bad file spoils no other."""
-    settings, pipeline, live = _parts(request, model, version)
+    settings, pipeline, bodies, live = _parts(request, model, version)
     k = _checked_top_k(top_k, live)
     request_id = request.state.request_id
 
-    async def classify(part: upload.Part, place: AbstractContextManager[None], deadline: float) -> FileResultBody:
+    async def classify(part: upload.Part, deadline: float) -> FileResultBody:
         try:
-            with place:
+            with live.batcher.admit():
                 data = bytes(part.data)
                 ranking, timing = await pipeline.classify(data, live.manifest, live.batcher, k, deadline)
         except DemitasseError as error:
@@ -133,26 +137,25 @@ async def predict_batch(
         return FileResultBody(filename=part.filename, result=_result(ranking, timing))
 
     async def classify_all(parts: list[upload.Part], deadline: float) -> list[FileResultBody]:
-        # The request's own place serves its first file: a batch of n files takes n places, not n + 1
-        places: list[AbstractContextManager[None]] = [nullcontext(), *(live.batcher.admit() for _ in parts[1:])]
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(classify(part, place, deadline)) for part, place in zip(parts, places, strict=True)
-            ]
+            tasks = [group.create_task(classify(part, deadline)) for part in parts]
         return [task.result() for task in tasks]
 
+    live.batcher.check_room()
     async with _deadline(settings) as deadline:
-        with live.batcher.admit():
-            parts = await upload.read_files(request, settings.max_body_bytes, settings.max_files)
+        with live.batcher.hold(), bodies.account() as take:
+            parts = await upload.read_files(request, settings.max_body_bytes, settings.max_files, take)
             results = await _unless_disconnected(request, classify_all(parts, deadline))
     body = PredictBatchBody(model=live.folder.name, version=live.folder.version, request_id=request_id, results=results)
     return Response(body.model_dump_json(exclude_unset=True), media_type="application/json")
 
 
-def _parts(request: Request, model: str | None, version: int | None) -> tuple[Settings, Pipeline, LiveVersion]:
+def _parts(
+    request: Request, model: str | None, version: int | None
+) -> tuple[Settings, Pipeline, upload.BodyBudget, LiveVersion]:
     state = request.app.state
     registry: Registry = state.registry
-    return state.settings, state.pipeline, registry.get(model, version)
+    return state.settings, state.pipeline, state.bodies, registry.get(model, version)
 
 
 def _checked_top_k(top_k: int | None, live: LiveVersion) -> int:

@@ -6,6 +6,8 @@ The limit holds while the body streams in: what exceeds it is refused at that mo
 import base64
 import binascii
 import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -13,16 +15,55 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from app.errors import BodyTooLarge, ClientDisconnected, InvalidParameter, MalformedBody, UnsupportedMediaType
+from app.errors import (
+    BodyTooLarge,
+    ClientDisconnected,
+    InvalidParameter,
+    MalformedBody,
+    QueueFull,
+    UnsupportedMediaType,
+)
 
 IMAGE_FIELD = "file"
 BATCH_FIELD = "files"
 JSON_FIELD = "image"
 
+Take = Callable[[int], None]
+
 _OTHER_FIELDS = 16  # besides the pictures, for forms that send more
 _MOST_JSON_VALUES = 100
 
 _TAKEN = "multipart/form-data with the field 'file', image/*, application/octet-stream or application/json"
+
+
+def _uncounted(n_bytes: int) -> None:
+    """For callers without a budget."""
+
+
+class BodyBudget:
+    """How many bytes of bodies are in memory, all requests together: what slow or large uploads can use up."""
+
+    def __init__(self, max_total_bytes: int) -> None:
+        self._max_total_bytes = max_total_bytes
+        self.used_bytes = 0
+
+    @contextmanager
+    def account(self) -> Iterator[Take]:
+        """Yields what counts the pieces of one body, and gives them back at the end. It raises `QueueFull`."""
+        taken = 0
+
+        def take(n_bytes: int) -> None:
+            nonlocal taken
+            if self.used_bytes + n_bytes > self._max_total_bytes:
+                message = f"{self.used_bytes:,} bytes of uploads are in memory, the limit is {self._max_total_bytes:,}"
+                raise QueueFull(message, retry_after_s=1)
+            self.used_bytes += n_bytes
+            taken += n_bytes
+
+        try:
+            yield take
+        finally:
+            self.used_bytes -= taken
 
 
 @dataclass
@@ -46,27 +87,27 @@ class Part:
         return parse_options_header(self.headers.get(b"content-disposition", b""))[1]
 
 
-async def read_image(request: Request, max_bytes: int) -> bytes:
-    """The one picture of a request. Raises `DemitasseError`s."""
+async def read_image(request: Request, max_bytes: int, take: Take = _uncounted) -> bytes:
+    """The one picture of a request. `take` is told of each piece. Raises `DemitasseError`s."""
     media_type, options = _content_type(request)
     if media_type == "multipart/form-data":
-        part = _only_part(await _read_parts(request, options, max_bytes, 1 + _OTHER_FIELDS), IMAGE_FIELD)
+        part = _only_part(await _read_parts(request, options, max_bytes, 1 + _OTHER_FIELDS, take), IMAGE_FIELD)
         return bytes(part.data)
     if media_type == "application/json":
-        return _from_json(await _read(request, max_bytes))
+        return _from_json(await _read(request, max_bytes, take))
     if media_type in ("", "application/octet-stream") or media_type.startswith("image/"):
-        return await _read(request, max_bytes)
+        return await _read(request, max_bytes, take)
     raise UnsupportedMediaType(f"expected {_TAKEN}; the content type is {media_type}")
 
 
-async def read_files(request: Request, max_bytes: int, max_files: int) -> list[Part]:
-    """The files of a batch, in order. Raises `DemitasseError`s."""
+async def read_files(request: Request, max_bytes: int, max_files: int, take: Take = _uncounted) -> list[Part]:
+    """The files of a batch, in order. `take` is told of each piece. Raises `DemitasseError`s."""
     media_type, options = _content_type(request)
     if media_type != "multipart/form-data":
         raise UnsupportedMediaType(
             f"expected multipart/form-data with fields '{BATCH_FIELD}'; the content type is {media_type or 'missing'}"
         )
-    parts = await _read_parts(request, options, max_bytes, max_files + _OTHER_FIELDS)
+    parts = await _read_parts(request, options, max_bytes, max_files + _OTHER_FIELDS, take)
     files = [part for part in parts if part.name == BATCH_FIELD]
     if not files:
         raise InvalidParameter(f"expected multipart fields named '{BATCH_FIELD}', got {_names(parts)}")
@@ -80,21 +121,23 @@ def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
     return media_type.decode("latin-1").lower(), options
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def _read(request: Request, max_bytes: int, take: Take) -> bytes:
     body = bytearray()
-    async for chunk in _chunks(request, max_bytes):
+    async for chunk in _chunks(request, max_bytes, take):
         body += chunk
     return bytes(body)
 
 
-async def _read_parts(request: Request, options: dict[bytes, bytes], max_bytes: int, max_parts: int) -> list[Part]:
+async def _read_parts(
+    request: Request, options: dict[bytes, bytes], max_bytes: int, max_parts: int, take: Take
+) -> list[Part]:
     boundary = options.get(b"boundary")
     if not boundary:
         raise MalformedBody("the multipart content type names no boundary")
     collector = _PartCollector(max_parts)
     try:
         parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
-        async for chunk in _chunks(request, max_bytes):
+        async for chunk in _chunks(request, max_bytes, take):
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
@@ -104,7 +147,7 @@ async def _read_parts(request: Request, options: dict[bytes, bytes], max_bytes: 
     return collector.parts
 
 
-async def _chunks(request: Request, max_bytes: int):  # type: ignore[no-untyped-def]
+async def _chunks(request: Request, max_bytes: int, take: Take) -> AsyncIterator[bytes]:
     """The body's pieces as they arrive, as long as their sum, announced or real, is within the limit."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
@@ -115,6 +158,7 @@ async def _chunks(request: Request, max_bytes: int):  # type: ignore[no-untyped-
             received += len(chunk)
             if received > max_bytes:
                 raise BodyTooLarge(f"the body has more than {max_bytes:,} bytes, which is the limit")
+            take(len(chunk))
             yield chunk
     except ClientDisconnect as error:
         raise ClientDisconnected("the caller left before the body was complete") from error
@@ -182,6 +226,6 @@ def _from_json(body: bytes) -> bytes:
         raise InvalidParameter(f'expected a JSON object {{"{JSON_FIELD}": "<base64>"}}')
     _, _, payload = encoded.rpartition("base64,")  # a data: URL will do as well
     try:
-        return base64.b64decode(payload, validate=True)
+        return base64.b64decode("".join(payload.split()), validate=True)  # many encoders break lines
     except (binascii.Error, ValueError) as error:
         raise MalformedBody(f"'{JSON_FIELD}' is not base64: {error}") from error

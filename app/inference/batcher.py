@@ -1,6 +1,6 @@
 """Continuous batching: whenever the device is free, the engine takes what waits.
 
-A request holds a place from its arrival to its answer (`admit`), so that the number of images under way is bounded.
+An image holds a place from decoding to its answer (`admit`), so that the number under way is bounded.
 Nothing that one caller does touches another: a caller who leaves cancels its own future, which is skipped; a batch
 that fails is tried again image by image, so that a poisonous image fails alone; the worker survives both.
 """
@@ -92,6 +92,7 @@ class Batcher:
         self._idle.set()
         self._seconds_per_image = 0.0
         self.under_way = 0
+        self._held = 0
         self._worker = asyncio.create_task(self._work(), name="batcher")
 
     @property
@@ -99,20 +100,34 @@ class Batcher:
         """Images that wait for the engine."""
         return len(self._waiting)
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place for one image. Raises `QueueFull` at once where there is none."""
+    def check_room(self) -> None:
+        """Raises `QueueFull` where there is no place for an image."""
         if self.under_way >= self._queue_size:
             retry_after_s = max(1, math.ceil(self.under_way * self._seconds_per_image))
             raise QueueFull(f"{self.under_way} images are under way, the limit is {self._queue_size}", retry_after_s)
-        self.under_way += 1
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the version from closing, for a request whose images are yet to come."""
+        self._held += 1
         self._idle.clear()
         try:
             yield
         finally:
-            self.under_way -= 1
-            if self.under_way == 0:
+            self._held -= 1
+            if self._held == 0:
                 self._idle.set()
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Hold a place for one image. Raises `QueueFull` at once where there is none."""
+        self.check_room()
+        with self.hold():
+            self.under_way += 1
+            try:
+                yield
+            finally:
+                self.under_way -= 1
 
     async def submit(self, image: Images, deadline: float) -> Inference:
         """Wait for the probabilities of uint8 [H, W, 3]. `deadline` is a time of the batcher's clock.
@@ -149,8 +164,10 @@ class Batcher:
             await self._changed.wait()
 
     async def _until_full(self) -> None:
+        """Wait for a full batch, as long as the first in the queue has not waited for it before."""
+        first = next(iter(self._waiting.values()))
         try:
-            async with asyncio.timeout(self._batch_wait_s):
+            async with asyncio.timeout(max(0.0, first.queued_at + self._batch_wait_s - self._clock())):
                 await self._until(self._sizes[-1])
         except TimeoutError:
             pass

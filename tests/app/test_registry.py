@@ -278,11 +278,21 @@ async def test_repository_that_vanishes_changes_nothing(tmp_path: Path, caplog: 
         root.rename(tmp_path / "aside")
         await registry.refresh()
         assert await _ask(registry.get(), 8) == 8
-        assert f"the model repository {root} is no folder; nothing is changed" in caplog.text
+        assert f"the model repository {root} is no folder, or empty all at once; nothing is changed" in caplog.text
         (tmp_path / "aside").rename(root)
         old = registry.get()
         await registry.refresh()
         assert registry.get() is old
+
+
+async def test_repository_that_is_empty_all_at_once_changes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    publish(root)
+    async with _registry(root) as registry:
+        await registry.refresh()
+        shutil.rmtree(root / "cups")  # as an unmounted volume leaves it
+        await registry.refresh()
+        assert await _ask(registry.get(), 8) == 8
 
 
 async def test_watching_goes_on_after_a_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

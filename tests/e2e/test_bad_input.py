@@ -4,6 +4,8 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -127,22 +129,35 @@ def test_upload_of_200_mb_is_refused_with_memory_flat(shipped: Service, espresso
     assert shipped.http.post("/predict", files={"file": espresso}).status_code == 200
 
 
-def test_full_queue_answers_429_before_the_body_is_read_and_recovers(start, espresso: bytes) -> None:
+def test_full_queue_answers_429_at_once_and_recovers(start, espresso: bytes) -> None:
     service = start(QUEUE_SIZE="1").wait_until_ready()
-    with socket.create_connection(("127.0.0.1", service.port)) as slow:
-        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n")
-        service.wait_for(
-            lambda: 'demitasse_under_way_images{model="imagenet",version="1"} 1' in _metrics(service), "it"
-        )
-        refused = service.http.post("/predict", files={"file": espresso})
-    assert refused.status_code == 429
-    assert refused.json()["error"]["code"] == "queue_full"
-    assert refused.json()["error"]["retry_after_s"] == int(refused.headers["retry-after"]) >= 1
-    service.wait_for(lambda: service.http.post("/predict", files={"file": espresso}).status_code == 200, "its place")
+    with ThreadPoolExecutor(16) as callers:
+        posts = [callers.submit(service.http.post, "/predict", files={"file": espresso}) for _ in range(64)]
+        answers = [post.result() for post in posts]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    for refused in (answer for answer in answers if answer.status_code == 429):
+        assert refused.json()["error"]["code"] == "queue_full"
+        assert refused.json()["error"]["retry_after_s"] == int(refused.headers["retry-after"]) >= 1
+    assert service.http.post("/predict", files={"file": espresso}).status_code == 200
 
 
-def _metrics(service: Service) -> str:
-    return service.http.get("/metrics").text
+def test_slow_uploads_keep_nobody_else_from_an_answer(start, espresso: bytes) -> None:
+    service = start(QUEUE_SIZE="2").wait_until_ready()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(20):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+            slow.sendall(head + b"x")
+        in_progress = "demitasse_requests_in_progress 21.0"
+        service.wait_for(lambda: in_progress in service.http.get("/metrics").text, "the slow ones")
+        assert service.http.post("/predict", files={"file": espresso}).status_code == 200
+
+
+def test_uploads_beyond_the_memory_for_bodies_answer_429(start, espresso: bytes) -> None:
+    service = start(MAX_BODIES_BYTES=str(len(espresso) // 2)).wait_until_ready()
+    answer = service.http.post("/predict", content=espresso, headers={"content-type": "image/jpeg"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
+    assert int(answer.headers["retry-after"]) == 1
 
 
 def test_deadline_answers_504(start, espresso: bytes) -> None:

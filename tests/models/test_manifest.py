@@ -53,7 +53,7 @@ def test_a_manifest_survives_the_way_through_json() -> None:
     text = manifest.model_dump_json(indent=2)
     assert json.loads(text) == document()
     assert Manifest.model_validate_json(text) == manifest
-    assert manifest.label_names == ("cup", "saucer")
+    assert [label.name for label in manifest.labels] == ["cup", "saucer"]
     assert manifest.input == InputSpec(height=224, width=192, crop_fraction=0.875, interpolation="bilinear")
 
 

@@ -232,6 +232,19 @@ def test_grey_of_16_bits_is_scaled_and_not_clipped(format_: str) -> None:
     assert row(load_as_is(Image.fromarray(dark), format_)) == grey(0, 1, 10)
 
 
+def test_transparent_grey_of_16_bits_lies_over_white() -> None:
+    values = np.array([[0, 2570, 65535]], np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG", transparency=2570)
+    found = load_image(buffer.getvalue(), InputSpec(height=1, width=3))
+    assert found[0].tolist() == [[0] * 3, [255] * 3, [255] * 3]
+
+
+def test_infinite_pixel_of_a_float_picture_leaves_the_others_as_they_are() -> None:
+    values = np.array([[0.0, 0.5, np.inf, 1.0]], np.float32)
+    assert row(load_as_is(Image.fromarray(values), "TIFF")) == grey(0, 128, 0, 255)
+
+
 def test_colours_of_16_bits_keep_their_high_byte() -> None:
     data = zlib.compress(b"\0" + struct.pack(">6H", 0, 32768, 65535, 65535, 258, 0))
     assert row(load(png(2, 1, 16, 2, data), 1, 2)) == [(0, 128, 255), (255, 1, 0)]

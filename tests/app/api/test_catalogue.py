@@ -58,10 +58,10 @@ async def test_unknown_model_and_version_answer_404(tmp_path: Path) -> None:
             )
         ]
     assert [(error["code"], error["message"]) for error in errors] == [
-        ("unknown_model", "no model 'jugs' is live"),
+        ("unknown_model", "no model 'jugs'; live are: cups"),
         ("unknown_model", "no model 'jugs'; live are: cups"),
         ("unknown_version", "no version 2 of 'cups'; live are: 1"),
-        ("unknown_version", "no version -1 of 'cups'; live are: 1"),
+        ("invalid_parameter", "version: Input should be greater than or equal to 1, got '-1'"),
     ]
 
 

@@ -107,6 +107,7 @@ async def test_metrics_are_named_as_documented(tmp_path: Path) -> None:
     assert families == {
         "demitasse_requests": "counter",
         "demitasse_request_seconds": "histogram",
+        "demitasse_requests_in_progress": "gauge",
         "demitasse_stage_seconds": "histogram",
         "demitasse_batch_size_images": "histogram",
         "demitasse_batch_failures": "counter",

@@ -236,15 +236,16 @@ async def test_caller_that_leaves_while_queued_frees_its_places_and_costs_no_inf
         assert served.engine.sizes == [1]
 
 
-async def test_caller_that_leaves_while_it_sends_frees_its_place(tmp_path: Path) -> None:
+async def test_caller_that_leaves_while_it_sends_gives_back_what_it_held(tmp_path: Path) -> None:
     publish(tmp_path)
     async with serving(tmp_path) as served:
         caller = _Caller(png(1)[:9], more=True)
         leaving = asyncio.create_task(caller.post(served, "/predict"))
-        await until(lambda: served.batcher.under_way == 1)
+        await until(lambda: served.app.state.bodies.used_bytes == 9)
+        assert served.batcher.under_way == 0  # no place is taken before there is an image
         caller.leaving.set()
         assert (await leaving)[0]["status"] == 499
-        assert served.batcher.under_way == 0
+        assert served.app.state.bodies.used_bytes == 0
 
 
 async def test_batch_gives_one_result_or_error_for_each_file_in_order(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_errors_of_every_route_are_documented_in_the_one_shape(document: dict[st
         "/predict": predict,
         "/predict/batch": predict,
         "/models": "",
-        "/models/{name}": "404 422",
+        "/models/{name}": "404 422 503",
         "/models/{name}/versions/{version}": "404 422 503",
         "/health/live": "",
         "/health/ready": "503",

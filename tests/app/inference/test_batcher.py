@@ -1,6 +1,7 @@
 """Continuous batching: who shares a batch, and what never touches anybody else."""
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -361,3 +362,11 @@ async def test_nothing_is_left_of_a_thousand_requests() -> None:
         assert (batcher.under_way, batcher.queued) == (0, 0)
         assert asyncio.all_tasks() == tasks_before
         assert {len(kept) for kept in vars(batcher).values() if isinstance(kept, dict | list | set)} == {0}
+
+
+async def test_what_a_batch_leaves_over_does_not_wait_again() -> None:
+    readings = itertools.chain([0.0] * 7, itertools.repeat(7200.0))  # of seven arrivals, and of all that comes later
+    engine = FakeEngine()
+    async with _batching(engine, batch_wait_s=3600.0, clock=lambda: next(readings)) as batcher:
+        assert await asyncio.gather(*_asking(batcher, *range(7))) == list(range(7))
+    assert engine.sizes == [4, 2, 1]
