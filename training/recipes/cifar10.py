@@ -4,6 +4,8 @@ command    python -m training run cifar10
 data       44,000 training pictures of CIFAR-10; 1,000 / 2,000 / 3,000 held out for validation / calibration /
            decision; 10,000 for test
 training   Adam at 0.001, batches of 64, 25 epochs, no augmentation, bfloat16 where the processor has it
+hardware   two cores with AVX512-BF16, 47 minutes beside other work
+reached    79.05 % (78.24 to 79.84) on the 10,000 test pictures of a JPEG copy of CIFAR-10, seed 0
 expected   82.74 % was reported for it on the original CIFAR-10 with all 50,000 training pictures
 """
 

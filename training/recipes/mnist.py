@@ -5,6 +5,8 @@ data       54,000 training digits of MNIST; 1,000 / 2,000 / 3,000 held out for v
            decision; 10,000 for test
 training   Adam from 0.003 on a cosine, batches of 128, 14 epochs; shifted, turned and scaled a little;
                bfloat16 where the processor has it
+hardware   two cores with AVX512-BF16, 21 minutes beside other work
+reached    99.64 % (99.50 to 99.74) on the 10,000 test digits, seed 0
 expected   99.4 % or better on the test digits
 """
 
