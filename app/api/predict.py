@@ -19,7 +19,7 @@ from app.api.schemas import (
     TimingBody,
     error_responses,
 )
-from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InvalidParameter
+from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InternalError, InvalidParameter
 from app.inference.pipeline import Pipeline, Timing
 from app.inference.rank import Ranking
 from app.registry import LiveVersion, Registry
@@ -38,6 +38,8 @@ VersionQuery = Annotated[int | None, Query(ge=1, le=2**31, description="version 
 TopKQuery = Annotated[
     int | None, Query(ge=1, description=f"how many classes to return, at most all; default: {DEFAULT_TOP_K}")
 ]
+
+_ERRORS = error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504)
 
 _IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -86,7 +88,7 @@ _FILES_BODY: dict[str, Any] = {
     operation_id="predict",
     summary="Classify one picture",
     response_model=PredictBody,
-    responses=error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504),
+    responses=_ERRORS,
     openapi_extra=_IMAGE_BODY,
 )
 async def predict(
@@ -116,7 +118,7 @@ async def predict(
     operation_id="predict_batch",
     summary="Classify several pictures",
     response_model=PredictBatchBody,
-    responses=error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504),
+    responses=_ERRORS,
     openapi_extra=_FILES_BODY,
 )
 async def predict_batch(
@@ -132,8 +134,8 @@ async def predict_batch(
             with live.batcher.admit():
                 data = bytes(part.data)
                 ranking, timing = await pipeline.classify(data, live.manifest, live.batcher, k, deadline)
-        except DemitasseError as error:
-            return FileResultBody(filename=part.filename, error=detail(error, request_id))
+        except Exception as error:  # whatever it is, it is this file's alone
+            return FileResultBody(filename=part.filename, error=detail(_as_ours(error), request_id))
         return FileResultBody(filename=part.filename, result=_result(ranking, timing))
 
     async def classify_all(parts: list[upload.Part], deadline: float) -> list[FileResultBody]:
@@ -165,6 +167,14 @@ def _checked_top_k(top_k: int | None, live: LiveVersion) -> int:
     if top_k > classes:
         raise InvalidParameter(f"top_k: {live.folder.name} has {classes} classes, got {top_k}")
     return top_k
+
+
+def _as_ours(error: Exception) -> DemitasseError:
+    if isinstance(error, DemitasseError):
+        return error
+    failure = InternalError("the service failed on this file; its log has the request id")
+    failure.__cause__ = error
+    return failure
 
 
 def _result(ranking: Ranking, timing: Timing) -> ResultBody:

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from models import preprocess
 from models.manifest import Abstention, Conformal, Decision
 from tests.app.conftest import FakeEngine, HeldEngine, png, publish, serving, shades, until
 
@@ -267,6 +268,23 @@ async def test_batch_gives_one_result_or_error_for_each_file_in_order(tmp_path: 
         "filename": "1.png",
         "error": {"code": "unreadable_image", "message": "the picture is empty: 0 bytes came", "request_id": "abc"},
     }
+
+
+async def test_batch_with_a_failure_that_nobody_foresaw_answers_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(data: bytes, *others: Any) -> np.ndarray:
+        if data == b"poison":
+            raise ZeroDivisionError("secret of the house")
+        return preprocess_load(data, *others)
+
+    preprocess_load = preprocess.load_image
+    monkeypatch.setattr(preprocess, "load_image", load)
+    publish(tmp_path)
+    async with serving(tmp_path) as served:
+        response = await served.http.post("/predict/batch", files=_files(png(40), b"poison", png(80)))
+    assert _outcomes(response) == [40, "internal_error", 80]
+    assert "secret" not in response.text
 
 
 async def test_batch_with_a_picture_that_the_model_fails_on_answers_the_others(
