@@ -80,8 +80,7 @@ def _run(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
     with without_native_chatter():
         from training import run
-
-        dataset = data.load(chosen.dataset, options.data)
+    dataset = data.load(chosen.dataset, options.data)
     folder, manifest = run.run(options.recipe, chosen, dataset, repository)
     _say(run.summary(folder, manifest, options.models))
 
