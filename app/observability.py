@@ -173,8 +173,9 @@ def configure_logging(level: str, log_format: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # uvicorn's own lines say little that ours don't
-    logging.getLogger("uvicorn").setLevel(max(root.level, logging.WARNING))
+    # uvicorn's own lines say little that ours don't, and TensorFlow's (through absl) are of no use to who serves
+    for name in ("uvicorn", "absl"):
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     # It warns of every malformed body; we tell that to its sender
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
