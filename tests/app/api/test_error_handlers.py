@@ -87,12 +87,11 @@ async def test_unexpected_exception_answers_500_and_is_told_to_the_log_alone(
     publish(tmp_path)
     async with serving(tmp_path) as served:
         served.app.state.pipeline.classify = broken
-        for path, field in (("/predict", "file"), ("/predict/batch", "files")):
-            response = await served.http.post(path, files={field: png(1)})
-            message = _checked(response, 500, "internal_error")
-            assert message == "the service failed on this request; its log has the request id"
-            assert served.batcher.under_way == 0
-    assert caplog.text.count("ZeroDivisionError: secret of the house") == 2
+        response = await served.http.post("/predict", files={"file": png(1)})
+        message = _checked(response, 500, "internal_error")
+        assert message == "the service failed on this request; its log has the request id"
+        assert served.batcher.under_way == 0
+    assert caplog.text.count("ZeroDivisionError: secret of the house") == 1
     assert "Traceback (most recent call last)" in caplog.text
 
 
