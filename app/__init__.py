@@ -1,8 +1,8 @@
 """The service. The way of a request:
 
     main.py                        the application, its routes and its lifespan
-    api/predict.py                 model, version and top_k are looked up, a place in the queue is taken
-    api/upload.py                  the body is read, within its limit: multipart, raw or JSON
+    api/predict.py                 model, version and top_k are looked up; where the queue is full, it ends here
+    api/upload.py                  the body is read, within its limits: multipart, raw or JSON
     inference/pipeline.py          the three calls that follow, timed stage by stage
     inference/decode.py            bytes -> uint8 pixels, in worker threads
     inference/batcher.py           pixels wait for the engine, share a batch, and come back as probabilities

@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure a published version")
     evaluate.add_argument("model", help="NAME or NAME/VERSION")
-    evaluate.add_argument("--data", type=Path, help="the data set's file; or, with --photos, nothing")
-    evaluate.add_argument("--photos", type=Path, help="a folder of pictures, in one folder for each class")
+    evaluate.add_argument("--data", type=Path, help="the data set's file, or the folder that holds it")
+    evaluate.add_argument("--photos", type=Path, help="instead of the data set: pictures in a folder for each class")
     evaluate.set_defaults(command=_evaluate)
 
     imagenet = commands.add_parser("import-imagenet", help="publish EfficientNet-Lite0 with its ImageNet weights")

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -23,6 +24,9 @@ from app.errors import (
     QueueFull,
     UnsupportedMediaType,
 )
+
+if TYPE_CHECKING:  # it exists for type checkers only
+    from python_multipart.multipart import MultipartCallbacks
 
 IMAGE_FIELD = "file"
 BATCH_FIELD = "files"
@@ -136,7 +140,7 @@ async def _read_parts(
         raise MalformedBody("the multipart content type names no boundary")
     collector = _PartCollector(max_parts)
     try:
-        parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
+        parser = MultipartParser(boundary, collector.callbacks())
         async for chunk in _chunks(request, max_bytes, take):
             parser.write(chunk)
         parser.finalize()
@@ -174,7 +178,7 @@ class _PartCollector:
         self._name = bytearray()
         self._value = bytearray()
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin,
             "on_part_data": lambda data, start, end: self.parts[-1].data.extend(memoryview(data)[start:end]),
