@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from app.main import create_app
 from app.settings import Settings
+from models.manifest import Manifest
 from models.repository import ModelRepository
 from training import recipe
 from training.__main__ import main as training_main
@@ -55,6 +56,30 @@ def models_table() -> list[str]:
     return rows
 
 
+def course_table() -> list[str]:
+    """The rows that README must hold, from the recipes and the manifests of their runs."""
+    rows = []
+    for name in recipe.names():
+        if (theirs := recipe.original(name)) is None:
+            continue
+        path = ROOT / "training" / "results" / f"{name}.json"
+        if not path.exists():
+            rows.append(f"| `{name}` | {theirs} | not yet run | - | - |")
+            continue
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        accuracy = next(metric for metric in manifest.metrics if metric.name == "accuracy")
+        ours = f"{accuracy.value:.2%} ({accuracy.low:.2%} to {accuracy.high:.2%}), {accuracy.dataset}"
+        epochs, minutes = manifest.provenance.settings["epochs"], manifest.provenance.wall_seconds / 60
+        taken = f"{epochs} epochs, {minutes:.0f} min"
+        rows.append(f"| `{name}` | {theirs} | {ours} | {manifest.architecture.parameters:,} | {taken} |")
+    return rows
+
+
+def test_course_figures_are_those_of_their_runs() -> None:
+    section = _section("Train and publish")
+    assert [line for line in section.splitlines() if line.startswith("| `")] == course_table()
+
+
 def test_settings_table_is_that_of_the_code() -> None:
     assert [line for line in _section("Settings").splitlines() if line.startswith("| `")] == settings_table()
 
@@ -91,7 +116,7 @@ def test_sample_answer_has_the_keys_of_the_schema() -> None:
 
 def test_training_commands_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
     told = re.findall(r"python -m training (\S+)", README)
-    assert {"list", "run", "evaluate", "import-imagenet"} == set(told)
+    assert {"list", "run", "photos", "compare", "evaluate", "import-imagenet"} == set(told)
     for command in sorted(set(told)):
         with pytest.raises(SystemExit) as stopped:
             training_main([command, "--help"])

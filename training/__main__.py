@@ -1,20 +1,34 @@
-"""Command line: `python -m training list | run | evaluate | import-imagenet`."""
+"""Command line: `python -m training list | run | photos | compare | evaluate | import-imagenet`."""
 
 import argparse
+import importlib.util
 import json
+import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository, RepositoryError
 
+if TYPE_CHECKING:
+    import keras
+
+    from training.checkpoint import Checkpoint
+    from training.recipe import AnyRecipe, Transfer
+
 _REPOSITORY = Path(__file__).parent.parent / "models"
+_RUNS = Path("runs")
+_FINE_TUNING_EPOCHS = 8
+# The values of a recipe that the command line can replace
+_CHANGES = {"architecture": str, "batch_size": int, "epochs": int, "learning_rate": float, "seed": int, "views": int}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one line on standard error that says what is wrong."""
     options = _parser().parse_args(arguments)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else its first start tells of its cache of fonts
     from training.data import DataError
     from training.recipe import RecipeError
 
@@ -40,14 +54,44 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="the recipes, and the versions in the repository")
+    listing.add_argument("--architectures", action="store_true", help="the networks instead, and what they cost")
     listing.set_defaults(command=_list)
 
     run = commands.add_parser("run", help="train, calibrate, evaluate and publish a recipe")
     run.add_argument("recipe")
     run.add_argument("--data", type=Path, help="the data set's file, or the folder that holds it")
-    run.add_argument("--epochs", type=int, help="instead of the recipe's number")
-    run.add_argument("--seed", type=int, help="instead of the recipe's")
+    for name, kind in _CHANGES.items():
+        run.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the recipe's")
+    _add_weights(run)
+    _add_running(run)
+    run.add_argument(
+        "--strategy", choices=["single", "mirrored"], default="single", help="mirrored: all GPUs of this machine"
+    )
     run.set_defaults(command=_run)
+
+    photos = commands.add_parser("photos", help="a folder of photos for each class -> a published version")
+    photos.add_argument("folder", type=Path, metavar="DIR")
+    photos.add_argument("--name", required=True, help="of the model")
+    photos.add_argument("--description", help="one line for the manifest")
+    photos.add_argument("--exclude", action="append", metavar="CLASS", help="a folder that is no class")
+    photos.add_argument("--backbone", help="efficientnet_lite0 (default), resnet34 or resnet50")
+    photos.add_argument(
+        "--unfreeze", action="store_true", help="fine-tune the upper half of the backbone after the head"
+    )
+    photos.add_argument("--epochs", type=int, help=f"of fine-tuning (default: {_FINE_TUNING_EPOCHS})")
+    photos.add_argument("--batch-size", type=int, help="of fine-tuning")
+    photos.add_argument("--learning-rate", type=float, help="of fine-tuning")
+    photos.add_argument("--seed", type=int)
+    _add_weights(photos)
+    _add_running(photos)
+    photos.set_defaults(command=_photos)
+
+    compare = commands.add_parser("compare", help="learning curves of several runs in one picture")
+    compare.add_argument(
+        "run", type=Path, nargs="+", help="folder of a run, such as runs/cifar10-simple/20260102T030405"
+    )
+    compare.add_argument("--output", type=Path, default=Path("comparison.html"))
+    compare.set_defaults(command=_compare)
 
     evaluate = commands.add_parser("evaluate", help="measure a published version")
     evaluate.add_argument("model", help="NAME or NAME/VERSION")
@@ -55,34 +99,139 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--photos", type=Path, help="instead of the data set: pictures in a folder for each class")
     evaluate.set_defaults(command=_evaluate)
 
-    imagenet = commands.add_parser("import-imagenet", help="publish EfficientNet-Lite0 with its ImageNet weights")
-    imagenet.add_argument("--weights", type=Path, help=".pth or .npz (default: the installed package)")
+    imagenet = commands.add_parser("import-imagenet", help="publish a network with its ImageNet weights")
+    imagenet.add_argument("--backbone", default="efficientnet_lite0", help="or resnet34 or resnet50")
+    imagenet.add_argument("--weights", type=Path, help=".pth, .npz or .h5 (default: the installed package)")
+    imagenet.add_argument("--weights-sha256", metavar="HEX", help="the SHA-256 that the weights must have")
     imagenet.set_defaults(command=_import_imagenet)
     return parser
 
 
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, help="file of the backbone's ImageNet weights")
+    parser.add_argument("--weights-sha256", metavar="HEX", help="its checksum, to be checked")
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--resume", action="store_true", help="go on with the newest run from its last whole epoch")
+    parser.add_argument("--tensorboard", action="store_true", help="write its logs beside the report")
+    parser.add_argument("--runs", type=Path, default=_RUNS, help="where reports and checkpoints lie (default: runs/)")
+
+
 def _list(options: argparse.Namespace) -> None:
+    if options.architectures:
+        _list_architectures()
+        return
     from training import recipe
 
-    for name in recipe.names():
-        title, _, _ = recipe.card(name).partition("\n")
-        _say(f"{name:<16} {title}")
+    rows = [(name, recipe.card(name).partition("\n")[0]) for name in recipe.names()]
     for folder in ModelRepository(options.models).versions():
-        _say(f"{f'{folder.name}/{folder.version}':<16} published in {folder.path}")
+        rows.append((f"{folder.name}/{folder.version}", f"published in {folder.path}"))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        _say(f"{name:<{width}}  {text}")
+
+
+def _list_architectures() -> None:
+    with without_native_chatter():
+        from training import zoo
+    rows = [["network", "height", "width", "classes", "parameters", "multiply-adds"]]
+    rows += [[name, *(f"{number:,}" for number in numbers)] for name, *numbers in zoo.table()]
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for name, *numbers in rows:
+        _say("  ".join((name.ljust(first), *map(str.rjust, numbers, widths))))
 
 
 def _run(options: argparse.Namespace) -> None:
-    from training import data, recipe
+    from training import recipe
 
     chosen = recipe.load(options.recipe)
-    changes = {key: value for key in ("epochs", "seed") if (value := getattr(options, key)) is not None}
-    chosen = recipe.changed(chosen, changes)
-    repository = ModelRepository(options.models)
+    chosen = recipe.changed(chosen, _given(options, *_CHANGES))
+    if options.architecture is not None:  # what is live under the recipe's own name stays
+        chosen = recipe.changed(chosen, {"model": f"{chosen.model}-{options.architecture}".replace("_", "-")})
+    if isinstance(chosen, recipe.Transfer):
+        from training import data
+
+        if options.strategy != "single":
+            raise recipe.RecipeError(f"{options.recipe} trains on one device; leave --strategy out")
+        with data.caltech101_folder(options.data) as folder:
+            _transfer(options.recipe, chosen, folder, options)
+        return
+    if options.weights or options.weights_sha256:
+        raise recipe.RecipeError(f"{options.recipe} starts from random weights; leave --weights out")
     with without_native_chatter():
-        from training import run
-    dataset = data.load(chosen.dataset, options.data)
-    folder, manifest = run.run(options.recipe, chosen, dataset, repository)
-    _say(run.summary(folder, manifest, options.models))
+        from training import data, devices, run
+        from training.checkpoint import REPORT
+    repository = ModelRepository(options.models)
+    dataset = data.load(chosen.dataset, options.data, chosen.input)
+    strategy = devices.strategy(options.strategy)
+    state, callbacks = _started(options.recipe, chosen, options)
+    published = run.run(options.recipe, chosen, dataset, repository, state, strategy, callbacks)
+    _say(run.summary(*published, options.models))
+    _say(f"report: {state.folder / REPORT}")
+
+
+def _photos(options: argparse.Namespace) -> None:
+    from training import recipe
+
+    fine_tuning = _given(options, "epochs", "batch_size", "learning_rate")
+    if fine_tuning and not options.unfreeze:
+        option = next(iter(fine_tuning)).replace("_", "-")
+        raise recipe.RecipeError(f"--{option} is one of fine-tuning: give --unfreeze too, or leave it out")
+    changes = {
+        "model": options.name,
+        "exclude": tuple(options.exclude or ()),
+        "epochs": _FINE_TUNING_EPOCHS if options.unfreeze else 0,
+        **fine_tuning,
+        **_given(options, "backbone", "seed"),
+    }
+    if changes["epochs"] == 0 and options.unfreeze:
+        raise recipe.RecipeError("--unfreeze needs --epochs of 1 or more; leave it out to keep the backbone frozen")
+    folder = options.folder.resolve().name.encode(errors="replace").decode()  # not every name of a file is text
+    start = recipe.Transfer(model="photos", description=options.description or f"Photos of {folder}")
+    chosen = recipe.changed(start, changes)
+    _transfer(f"photos-{options.name}", chosen, options.folder, options)
+
+
+def _transfer(name: str, recipe: "Transfer", folder: Path, options: argparse.Namespace) -> None:
+    from training import photos
+
+    photos.scan(folder, recipe.exclude)  # a folder that can't be used need not wait for TensorFlow
+    with without_native_chatter():
+        from training import backbones, run, transfer
+        from training.checkpoint import REPORT
+    repository = ModelRepository(options.models)
+    backbone = backbones.load(recipe.backbone, repository, options.weights, options.weights_sha256)
+    state, callbacks = _started(name, recipe, options)
+    published = transfer.run(name, recipe, folder, backbone, repository, state, callbacks)
+    _say(run.summary(*published, options.models))
+    _say(f"report: {state.folder / REPORT}")
+
+
+def _started(
+    name: str, recipe: "AnyRecipe", options: argparse.Namespace
+) -> tuple["Checkpoint", list["keras.callbacks.Callback"]]:
+    """A new run or the one to go on with, and who listens to it."""
+    from training import checkpoint, devices
+    from training.recipe import RecipeError
+
+    if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise RecipeError("TensorBoard is not installed; install the package tensorboard, or leave --tensorboard out")
+    state = (checkpoint.latest if options.resume else checkpoint.new)(options.runs, name, recipe)
+    return state, [devices.tensorboard(state.folder)] if options.tensorboard else []
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, object]:
+    """The options that were given."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _compare(options: argparse.Namespace) -> None:
+    with without_native_chatter():
+        from training import checkpoint, report
+
+    report.compare({str(folder): checkpoint.figures(folder) for folder in options.run}, options.output)
+    _say(f"comparison: {options.output}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -93,15 +242,21 @@ def _evaluate(options: argparse.Namespace) -> None:
     folder = repository.find(name, int(version) if version else None)
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
+    from training.recipe import DatasetName
+    from training.splits import DataError
+
+    record = manifest.provenance.dataset
+    known = "" if record is None else record.name
+    if options.photos is None and known not in get_args(DatasetName):
+        what = "without a data set" if record is None else f"with {record.source}, which is no data set known here"
+        raise DataError(f"{name} was published {what}; give pictures to measure it on with --photos FOLDER")
     with without_native_chatter():  # a mistaken name need not wait for TensorFlow
         from training import data, evaluate
     if options.photos is not None:
         test, source = evaluate.load_folder(options.photos, manifest), str(options.photos)
-    elif manifest.provenance.dataset is not None:
-        dataset = data.load(manifest.provenance.dataset.name, options.data)
-        test, source = dataset.test, f"{dataset.source}, test"
     else:
-        raise data.DataError(f"{name} was published without a data set; give pictures with --photos FOLDER")
+        dataset = data.load(known, options.data, manifest.input)
+        test, source = dataset.test, f"{dataset.source}, test"
     probabilities = evaluate.predict(folder.path, test.images)
     metrics = (
         *evaluate.figures(probabilities, test.classes, source),
@@ -115,7 +270,7 @@ def _import_imagenet(options: argparse.Namespace) -> None:
     with without_native_chatter():
         from training import imagenet, run
     repository = ModelRepository(options.models)
-    folder = imagenet.import_imagenet(options.weights, repository)
+    folder = imagenet.import_imagenet(options.weights, repository, options.backbone, options.weights_sha256)
     _say(run.summary(folder, repository.read(folder), options.models))
 
 

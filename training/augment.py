@@ -1,27 +1,99 @@
-"""Random changes to training pictures, as a function on batches that runs inside the input pipeline."""
+"""Random changes to training pictures, as functions on batches that run inside the input pipeline.
+
+Each change follows from the seed and the number of the step alone, so that a resumed run sees what it would have seen.
+"""
 
 from collections.abc import Callable
-from typing import Literal
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-Augmentation = Literal["none", "shift_rotate_zoom"]
+from training.recipe import Recipe
+
+SHIFT = 2  # pixels, of `flip_crop`
+
+Augmenter = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def augmenter(name: Augmentation, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """float32 [N, H, W, 3] from 0 to 255 -> the same, changed."""
-    if name == "none":
-        return lambda images: images
+def augmenter(recipe: Recipe, examples: int) -> Augmenter:
+    """A function of float32 pictures [N, H, W, 3] from 0 to 255, their rows among `examples` and the epoch, both int64.
+
+    It returns the pictures, changed as the recipe says.
+    """
+    steps = {"none": [], "shift_rotate_zoom": [_shift_rotate_zoom(recipe.seed)]}.get(
+        recipe.augmentation, [_alternating_flip(recipe.seed, examples), _shifted_crop(recipe.seed)]
+    )
+    if recipe.cutout:
+        steps.append(_cutout(recipe.seed, recipe.cutout))
+
+    def apply(images: tf.Tensor, rows: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        for step in steps:
+            images = step(images, rows, epoch)
+        return images
+
+    return apply
+
+
+def _shift_rotate_zoom(seed: int) -> Augmenter:
     layers = [
         keras.layers.RandomTranslation(0.1, 0.1, fill_mode="constant", seed=seed),
         keras.layers.RandomRotation(0.04, fill_mode="constant", seed=seed + 1),
         keras.layers.RandomZoom((-0.1, 0.1), fill_mode="constant", seed=seed + 2),
     ]
 
-    def apply(images: tf.Tensor) -> tf.Tensor:
+    def apply(images: tf.Tensor, _rows: tf.Tensor, _epoch: tf.Tensor) -> tf.Tensor:
         for layer in layers:
             images = layer(images, training=True)
         return images
 
     return apply
+
+
+def _alternating_flip(seed: int, examples: int) -> Augmenter:
+    """Every second epoch each picture is mirrored; which epochs these are is drawn once for each picture.
+
+    So two epochs in a row always show both sides (Jordan 2024, section 3.6), which chance alone would not.
+    """
+    first: npt.NDArray[np.int64] = np.random.default_rng(seed).integers(0, 2, examples)
+    parity = tf.constant(first)
+
+    def apply(images: tf.Tensor, rows: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        mirrored = (tf.gather(parity, rows) + epoch) % 2 == 1
+        return tf.where(mirrored[:, None, None, None], tf.reverse(images, [2]), images)
+
+    return apply
+
+
+def _shifted_crop(seed: int) -> Augmenter:
+    def apply(images: tf.Tensor, rows: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        _, height, width, _ = images.shape
+        padded = tf.pad(images, [[0, 0], [SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]], "REFLECT")
+        offsets = _integers(seed, rows, epoch, 0, 2 * SHIFT + 1)
+        down = offsets[0][:, None] + tf.range(height, dtype=tf.int64)
+        right = offsets[1][:, None] + tf.range(width, dtype=tf.int64)
+        return tf.gather(tf.gather(padded, down, axis=1, batch_dims=1), right, axis=2, batch_dims=1)
+
+    return apply
+
+
+def _cutout(seed: int, side: int) -> Augmenter:
+    """A square is replaced by middle grey (DeVries and Taylor 2017); it always lies inside the picture."""
+
+    def apply(images: tf.Tensor, rows: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        _, height, width, _ = images.shape
+        top = _integers(seed, rows, epoch, 1, height - side + 1)[0][:, None]
+        left = _integers(seed, rows, epoch, 2, width - side + 1)[1][:, None]
+        down, right = tf.range(height, dtype=tf.int64), tf.range(width, dtype=tf.int64)
+        inside_down = (down >= top) & (down < top + side)
+        inside_right = (right >= left) & (right < left + side)
+        return tf.where((inside_down[:, :, None] & inside_right[:, None, :])[..., None], 127.5, images)
+
+    return apply
+
+
+def _integers(seed: int, rows: tf.Tensor, epoch: tf.Tensor, stream: int, below: int) -> tf.Tensor:
+    """int64 [2, N] from 0 to `below` - 1, drawn anew for each batch of each epoch: its first row tells it apart."""
+    key = tf.stack([tf.constant(seed, tf.int64) * 16 + stream, epoch * 2**32 + rows[0]])
+    return tf.random.stateless_uniform([2, tf.shape(rows)[0]], key, 0, below, tf.int64)

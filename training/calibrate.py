@@ -30,10 +30,16 @@ def judge(probabilities: Floats, classes: Ints) -> Judged:
 
 
 def fit_temperature(logits: Floats, classes: Ints) -> float:
-    """The T that minimises the negative log-likelihood of `softmax(logits / T)` (Guo et al. 2017)."""
+    """The T that minimises the negative log-likelihood of `softmax(logits / T)` (Guo et al. 2017).
+
+    One more example, of a class that nobody knows, counts too: where all examples are classified rightly, as a few
+    photos of unlike things are, the others alone would have T fall without end and every confidence rise to 1.
+    """
 
     def loss(log_temperature: float) -> float:
-        return negative_log_likelihood(log_softmax(logits / math.exp(log_temperature), axis=1), classes)
+        log_probabilities = log_softmax(logits / math.exp(log_temperature), axis=1)
+        known = len(classes) * negative_log_likelihood(log_probabilities, classes)
+        return (known - float(log_probabilities.mean())) / (len(classes) + 1)
 
     result = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded")
     return math.exp(float(result.x))

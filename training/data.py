@@ -1,12 +1,8 @@
-"""Data sets as arrays: where their files are looked for, how they are read, and how they are split."""
+"""Data sets as arrays: where their files are looked for, and how they are read. `training.splits` has what they are."""
 
-import hashlib
 import os
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,81 +10,41 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from models.manifest import DatasetRecord, InputSpec, Label, SplitRecord
-from models.preprocess import ImageError, load_image
+from models.manifest import InputSpec, Label
+from models.preprocess import ImageError
+from training import archives, photos
+from training.photos import Listing, Photo
+from training.splits import DataError, Dataset, Split, Splits, split
 
-# Splits stay the same for every seed of training, so that held-out data never leaks from one run into the next
-_SPLIT_SEED = 20_240_101
+__all__ = ["DataError", "Dataset", "Split", "Splits", "caltech101_folder", "load", "read_npz", "read_photos", "split"]
 
 _CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR10_INPUT = InputSpec(height=32, width=32)
 
+# The fine labels in the order of their numbers
+_CIFAR100_LABELS = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm
+"""
 
-class DataError(Exception):
-    """Data that is missing or not as expected; the message says where it was looked for and how to give it."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pictures uint8 [N, H, W, 3] and class ids int64 [N]."""
-
-    images: npt.NDArray[np.uint8]
-    classes: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def record(self) -> SplitRecord:
-        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
-        digest.update(np.ascontiguousarray(self.classes).data)
-        return SplitRecord(n=len(self), sha256=digest.hexdigest())
+_CALTECH101_CLASSES = "101_ObjectCategories"
+_CALTECH101_CLUTTER = "BACKGROUND_Google"
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set as published: `source` says which copy of it this is."""
-
-    name: str
-    source: str
-    labels: tuple[Label, ...]
-    train: Split
-    test: Split
-
-
-@dataclass(frozen=True)
-class Splits:
-    """`calibration` fits the temperature, `decision` the threshold and the quantile; `test` chooses nothing."""
-
-    train: Split
-    validation: Split
-    calibration: Split
-    decision: Split
-    test: Split
-
-    def record(self, dataset: Dataset) -> DatasetRecord:
-        parts = {name: split.record() for name, split in vars(self).items()}
-        return DatasetRecord(name=dataset.name, source=dataset.source, splits=parts)
-
-
-def load(name: str, given: Path | None = None) -> Dataset:
+def load(name: str, given: Path | None = None, spec: InputSpec | None = None) -> Dataset:
     """Read a data set from `given` (a file, or a folder that holds it), else from where it is usually kept.
 
-    Raises `DataError` where it can't be had.
+    `spec` says what photos of many sizes are brought to; data sets of one size don't heed it. Raises `DataError`
+    where the data can't be had.
     """
     if name not in _READERS:
         raise DataError(f"no data set '{name}'; there are {', '.join(_READERS)}")
-    return _READERS[name](given)
-
-
-def split(dataset: Dataset, validation: int, calibration: int, decision: int) -> Splits:
-    """Hold out three parts of the training data, drawn at random but always alike. Raises `DataError`."""
-    held_out = validation + calibration + decision
-    if held_out >= len(dataset.train):
-        raise DataError(f"{dataset.name} has {len(dataset.train)} training pictures, {held_out} are to be held out")
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(dataset.train))
-    parts = np.split(order, np.cumsum([validation, calibration, decision]))
-    taken = [Split(dataset.train.images[part], dataset.train.classes[part]) for part in map(np.sort, parts)]
-    return Splits(train=taken[3], validation=taken[0], calibration=taken[1], decision=taken[2], test=dataset.test)
+    return _READERS[name](given, spec)
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -101,7 +57,38 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise DataError(f"{path} can't be read as an .npz file: {error}") from error
 
 
-def _mnist(given: Path | None) -> Dataset:
+def read_photos(listing: Listing, spec: InputSpec) -> tuple[Split, Split]:
+    """The photos to train on and those to test on, in memory. Raises `DataError` for one that can't be read."""
+    return _read_photos(listing.train, spec, "photos to train on"), _read_photos(
+        listing.test, spec, "photos to test on"
+    )
+
+
+@contextmanager
+def caltech101_folder(given: Path | None) -> Iterator[Path]:
+    """The folder of Caltech-101, as given or found; where that is the archive, it is unpacked meanwhile.
+
+    Raises `DataError`.
+    """
+    for place in _places(given):
+        for path in (place, place / "caltech101", place / "caltech101.tar"):
+            if (path / _CALTECH101_CLASSES).is_dir():
+                yield path
+                return
+            if path.is_file():
+                with archives.unpacked(path) as folder:
+                    if not (folder / "caltech101" / _CALTECH101_CLASSES).is_dir():
+                        raise DataError(f"{path} holds no files named caltech101/{_CALTECH101_CLASSES}/<label>/…")
+                    yield folder / "caltech101"
+                return
+    places = ", ".join(str(place.absolute()) for place in _places(given))
+    raise DataError(
+        f"caltech101.tar is missing: neither the file nor a folder with {_CALTECH101_CLASSES} is in {places}. "
+        f"Give it with --data PATH or put it there"
+    )
+
+
+def _mnist(given: Path | None, _: InputSpec | None) -> Dataset:
     path = _locate("mnist.npz", given)
     if path is None:
         arrays = _from_keras("mnist", "mnist.npz", given)
@@ -113,10 +100,10 @@ def _mnist(given: Path | None) -> Dataset:
         arrays = (found["x_train"], found["y_train"]), (found["x_test"], found["y_test"])
         source = "MNIST from mnist.npz"
     train, test = (Split(np.repeat(x[..., None], 3, axis=3), y.astype(np.int64)) for x, y in arrays)
-    return Dataset("mnist", source, tuple(Label(name=str(digit)) for digit in range(10)), train, test)
+    return Dataset("mnist", source, _labels("0123456789"), train, test)
 
 
-def _cifar10(given: Path | None) -> Dataset:
+def _cifar10(given: Path | None, _: InputSpec | None) -> Dataset:
     path = _locate("cifar10.tar.gz", given)
     if path is None:
         arrays = _from_keras("cifar10", "cifar10.tar.gz", given)
@@ -124,42 +111,53 @@ def _cifar10(given: Path | None) -> Dataset:
         train, test = (Split(x, y.reshape(-1).astype(np.int64)) for x, y in arrays)
     else:
         source = "CIFAR-10, JPEG copy (quality 75, 4:2:0)"
-        train, test = _jpeg_archive(path, _CIFAR10_LABELS, _CIFAR10_INPUT)
-    return Dataset("cifar10", source, tuple(Label(name=name) for name in _CIFAR10_LABELS), train, test)
+        train, test = archives.jpeg_archive(path, _CIFAR10_LABELS, _CIFAR10_INPUT)
+    return Dataset("cifar10", source, _labels(_CIFAR10_LABELS), train, test)
 
 
-_READERS: dict[str, Callable[[Path | None], Dataset]] = {"cifar10": _cifar10, "mnist": _mnist}
+def _cifar100(given: Path | None, _: InputSpec | None) -> Dataset:
+    path = _locate("cifar-100-python.tar.gz", given)
+    if path is None:
+        arrays = _from_keras("cifar100", "cifar-100-python.tar.gz", given)
+        source = "CIFAR-100 from keras.datasets"
+        train, test = (Split(x, y.reshape(-1).astype(np.int64)) for x, y in arrays)
+    else:
+        source = "CIFAR-100 from cifar-100-python.tar.gz"
+        train, test = archives.cifar100_archive(path)
+    return Dataset("cifar100", source, _labels(_CIFAR100_LABELS.split()), train, test)
 
 
-def _jpeg_archive(path: Path, labels: tuple[str, ...], spec: InputSpec) -> tuple[Split, Split]:
-    """Read `<anything>/{train,test}/<label>/<file>` from a tar file, in the order of the names."""
-    members: dict[str, list[tuple[str, bytes]]] = {"train": [], "test": []}
-    try:
-        with tarfile.open(path) as archive:
-            for member in tqdm(archive, desc=f"reading {path.name}", unit=" files", disable=None):
-                parts = Path(member.name).parts
-                file = archive.extractfile(member) if member.isfile() and len(parts) >= 3 else None
-                if file is not None and parts[-3] in members and parts[-2] in labels:
-                    members[parts[-3]].append(("/".join(parts[-2:]), file.read()))
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} can't be read as a tar file: {error}") from error
-    if not members["train"] or not members["test"]:
-        raise DataError(f"{path} holds no files named train/<label>/… and test/<label>/…")
-    train, test = (_decode(path, sorted(members[part]), labels, spec) for part in ("train", "test"))
-    return train, test
+def _caltech101(given: Path | None, spec: InputSpec | None) -> Dataset:
+    if spec is None:
+        raise DataError("caltech101 has photos of many sizes; expected an input spec to bring them to one")
+    with caltech101_folder(given) as folder:
+        clutter = folder / _CALTECH101_CLASSES / _CALTECH101_CLUTTER
+        listing = photos.scan(folder, exclude={_CALTECH101_CLUTTER} if clutter.is_dir() else ())
+        source = "Caltech-101" if (folder / "test.txt").is_file() else "Caltech-101, a fifth drawn for test"
+        train, test = read_photos(listing, spec)
+    return Dataset("caltech101", source, listing.labels, train, test)
 
 
-def _decode(path: Path, members: list[tuple[str, bytes]], labels: tuple[str, ...], spec: InputSpec) -> Split:
-    def decode(member: tuple[str, bytes]) -> npt.NDArray[np.uint8]:
-        try:
-            return load_image(member[1], spec)
-        except ImageError as error:
-            raise DataError(f"{path}, {member[0]}: {error}") from error
+_READERS: dict[str, Callable[[Path | None, InputSpec | None], Dataset]] = {
+    "caltech101": _caltech101,
+    "cifar10": _cifar10,
+    "cifar100": _cifar100,
+    "mnist": _mnist,
+}
 
-    with ThreadPoolExecutor() as pool:
-        images = list(pool.map(decode, members, chunksize=256))
-    classes = [labels.index(name.split("/")[0]) for name, _ in members]
-    return Split(np.stack(images), np.asarray(classes, dtype=np.int64))
+
+def _labels(names: Sequence[str]) -> tuple[Label, ...]:
+    return tuple(Label(name=name) for name in names)
+
+
+def _read_photos(chosen: Sequence[Photo], spec: InputSpec, description: str) -> Split:
+    images = np.empty((len(chosen), spec.height, spec.width, 3), np.uint8)
+    decoded = photos.decode(chosen, spec, os.cpu_count() or 1)
+    for index, pixels in tqdm(decoded, total=len(chosen), desc=description, unit=" photos", disable=None):
+        if isinstance(pixels, ImageError):
+            raise DataError(f"{chosen[index].path}: {pixels}") from pixels
+        images[index] = pixels
+    return Split(images, np.array([photo.class_id for photo in chosen], dtype=np.int64))
 
 
 def _places(given: Path | None) -> Iterator[Path]:

@@ -76,6 +76,24 @@ def decision_figures(
     return tuple(metrics)
 
 
+def mean_per_class(predicted: npt.NDArray[np.int64], classes: npt.NDArray[np.int64], dataset: str) -> Metric:
+    """The accuracy of each class, averaged: small classes count as much as large ones."""
+    shares = [
+        (predicted[classes == class_id] == class_id, np.sum(classes == class_id)) for class_id in np.unique(classes)
+    ]
+    value = float(np.mean([hits.mean() for hits, _ in shares]))
+    spread = float(np.sqrt(np.sum([hits.var() / n for hits, n in shares])) / len(shares))
+    return Metric(
+        name="mean_per_class_accuracy",
+        value=value,
+        low=max(0.0, value - 1.96 * spread),
+        high=min(1.0, value + 1.96 * spread),
+        interval="normal",
+        n=len(classes),
+        dataset=dataset,
+    )
+
+
 def share(name: str, hits: npt.NDArray[np.bool_], dataset: str) -> Metric:
     """The share of hits with its Wilson interval."""
     interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE_LEVEL, method="wilson")

@@ -85,7 +85,10 @@ def publish(
 ) -> VersionFolder:
     """Write everything aside, check it, publish it under the next number. Raises `ExportError`."""
     with repository.staging() as folder:
-        save(network, temperature, folder)
+        try:
+            save(network, temperature, folder)
+        except (RuntimeError, tf.errors.OpError) as error:  # of OpenVINO and of TensorFlow, where the disk is full
+            raise ExportError(f"the version can't be written: {error}") from error
         examples = golden(folder, golden_candidates)
         np.savez_compressed(folder / GOLDEN_FILE, allow_pickle=False, **examples)
         _check(network, temperature, folder, **examples)

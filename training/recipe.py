@@ -2,16 +2,31 @@
 
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from models.manifest import InputSpec, ModelName
 from training import recipes
 
-ArchitectureName = Literal["mnist_cnn", "traut"]
-DatasetName = Literal["cifar10", "mnist"]
+DatasetName = Literal["caltech101", "cifar10", "cifar100", "mnist"]
+
+
+def architecture_names() -> list[str]:
+    """All networks, by the file that holds them. Their package is not imported: that would load TensorFlow."""
+    folder = Path(__file__).with_name("architectures")
+    return sorted(path.stem for path in folder.glob("[a-z]*.py"))
+
+
+def _known_architecture(name: str) -> str:
+    if name not in architecture_names():
+        raise ValueError(f"expected one of {', '.join(architecture_names())}")
+    return name
+
+
+ArchitectureName = Annotated[str, AfterValidator(_known_architecture)]
 
 
 class RecipeError(Exception):
@@ -30,9 +45,16 @@ class Recipe(BaseModel):
     input: InputSpec
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0.0, description="Adam's, at the start")
-    schedule: Literal["constant", "cosine"] = "constant"
-    augmentation: Literal["none", "shift_rotate_zoom"] = "none"
+    optimizer: Literal["adam", "muon"] = "adam"
+    learning_rate: float = Field(gt=0.0, description="at the start")
+    schedule: Literal["constant", "cosine", "linear", "plateau"] = Field(
+        default="constant",
+        description="cosine and linear end at 0; plateau halves where the validation accuracy stays for three epochs",
+    )
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    augmentation: Literal["none", "shift_rotate_zoom", "flip_crop"] = "none"
+    cutout: int = Field(default=0, ge=0, description="side of the square that is greyed out, in pixels")
+    views: Literal[1, 6] = Field(default=1, description="test-time augmentation, inside the exported graph")
     mixed_precision: bool = Field(default=False, description="compute in bfloat16 where the processor has it")
     validation_size: int = Field(default=1000, ge=1)
     calibration_size: int = Field(default=2000, ge=1)
@@ -40,15 +62,40 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 
+class Transfer(BaseModel):
+    """An experiment that starts from a backbone with ImageNet weights and gives it a new head.
+
+    The head is fitted on frozen embeddings; with `epochs`, the upper half of the backbone is trained after that.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelName = Field(description="the name under which versions are published")
+    description: str = Field(description="one line for the manifest")
+    dataset: Literal["caltech101", "photos"] = "photos"
+    exclude: tuple[str, ...] = Field(default=(), description="folders that are no classes")
+    backbone: Literal["efficientnet_lite0", "resnet34", "resnet50"] = "efficientnet_lite0"
+    input: InputSpec = InputSpec(height=224, width=224, resize="stretch")
+    epochs: int = Field(default=0, ge=0, description="of fine-tuning; 0 leaves the backbone frozen")
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0.0, description="of the head, at the top of the cycle")
+    held_out: float = Field(default=0.15, gt=0.0, lt=0.5, description="share that calibrates, with fine-tuning")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+AnyRecipe = Recipe | Transfer
+AnyRecipeT = TypeVar("AnyRecipeT", bound=BaseModel)
+
+
 def names() -> list[str]:
     """All recipes, by the file that holds them: `cifar10_fast.py` is `cifar10-fast`."""
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(recipes.__path__))
 
 
-def load(name: str) -> Recipe:
+def load(name: str) -> AnyRecipe:
     """The recipe of that name. Raises `RecipeError`."""
     recipe = getattr(_module(name), "RECIPE", None)
-    if not isinstance(recipe, Recipe):
+    if not isinstance(recipe, AnyRecipe):
         raise RecipeError(f"RECIPE of '{name}' is no Recipe")
     return recipe
 
@@ -58,10 +105,18 @@ def card(name: str) -> str:
     return (_module(name).__doc__ or "").strip()
 
 
-def changed(recipe: Recipe, changes: dict[str, object]) -> Recipe:
-    """The recipe with some values replaced. Raises `RecipeError` for values out of range."""
+def original(name: str) -> str | None:
+    """The accuracy that was reported for the model which the recipe reproduces, if it does. Raises `RecipeError`."""
+    figure = getattr(_module(name), "ORIGINAL", None)
+    return None if figure is None else str(figure)
+
+
+def changed(recipe: AnyRecipeT, changes: dict[str, object]) -> AnyRecipeT:
+    """The recipe with some values replaced. Raises `RecipeError` for values it does not have or out of range."""
+    if unknown := sorted(changes.keys() - type(recipe).model_fields.keys()):
+        raise RecipeError(f"this recipe has no {unknown[0]}; it has {', '.join(type(recipe).model_fields)}")
     try:
-        return Recipe.model_validate({**recipe.model_dump(), **changes})
+        return type(recipe).model_validate({**recipe.model_dump(), **changes})
     except ValidationError as error:
         raise RecipeError(_first_error(error)) from error
 

@@ -1,34 +1,36 @@
 """A recipe from its data to a published version, one call a stage."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
-import numpy as np
+import tensorflow as tf
 
-from models.manifest import (
-    Abstention,
-    Architecture,
-    Calibration,
-    Conformal,
-    Decision,
-    Manifest,
-    Provenance,
-)
+from models.manifest import Architecture, Manifest, Provenance
 from models.repository import ModelRepository, VersionFolder
-from training import architectures, calibrate, data, evaluate, export, provenance
-from training.data import Dataset, Split, Splits
+from training import architectures, data, export, provenance, report, views
+from training.checkpoint import REPORT, Checkpoint
+from training.conclude import Outputs, conclude
+from training.data import Dataset, Split
 from training.fit import fit
 from training.recipe import Recipe
 
-TARGET_RISK = 0.02
-CONFIDENCE_LEVEL = 0.95
-ALPHA = 0.1
 
+def run(
+    name: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    repository: ModelRepository,
+    checkpoint: Checkpoint | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[VersionFolder, Manifest]:
+    """Train, calibrate, evaluate and publish. `name` is the recipe's, for the manifest.
 
-def run(name: str, recipe: Recipe, dataset: Dataset, repository: ModelRepository) -> tuple[VersionFolder, Manifest]:
-    """Train, calibrate, evaluate and publish. `name` is the recipe's, for the manifest."""
+    With a checkpoint, training goes on from it, and the report of the run lies in its folder.
+    """
     started = time.monotonic()
     size, wanted = dataset.train.images.shape[1:3], (recipe.input.height, recipe.input.width)
     if size != wanted:
@@ -39,12 +41,15 @@ def run(name: str, recipe: Recipe, dataset: Dataset, repository: ModelRepository
     def build() -> keras.Model:
         return architectures.build(recipe.architecture, recipe.input.height, recipe.input.width, len(dataset.labels))
 
-    network = fit(build, splits, recipe)
-
-    test = f"{dataset.source}, test"
-    temperature, calibration = calibrate_on(network, splits, dataset)
-    probabilities = calibrate.scale(_logits(network, splits.test), temperature).astype(np.float32)
-    decision = decide_on(network, temperature, splits, f"{dataset.source}, held out for decisions")
+    trained = fit(build, splits, recipe, checkpoint, strategy, callbacks)
+    network = views.averaged(trained.network, recipe.views)
+    said = f", mean of {recipe.views} views" if recipe.views > 1 else ""
+    test = _outputs(network, splits.test, f"{dataset.source}, test{said}")
+    conclusion = conclude(
+        _outputs(network, splits.calibration, f"{dataset.source}, held out for calibration{said}"),
+        _outputs(network, splits.decision, f"{dataset.source}, held out for decisions{said}"),
+        test,
+    )
     draft = Manifest(
         name=recipe.model,
         version=1,
@@ -53,12 +58,9 @@ def run(name: str, recipe: Recipe, dataset: Dataset, repository: ModelRepository
         architecture=Architecture(name=recipe.architecture, parameters=network.count_params()),
         input=recipe.input,
         labels=dataset.labels,
-        calibration=calibration,
-        decision=decision,
-        metrics=(
-            *evaluate.figures(probabilities, splits.test.classes, test),
-            *evaluate.decision_figures(probabilities, splits.test.classes, decision, test),
-        ),
+        calibration=conclusion.calibration,
+        decision=conclusion.decision,
+        metrics=conclusion.metrics,
         provenance=Provenance(
             recipe=name,
             settings=recipe.model_dump(mode="json"),
@@ -68,60 +70,17 @@ def run(name: str, recipe: Recipe, dataset: Dataset, repository: ModelRepository
             pretrained=None,
             libraries=provenance.libraries(),
             device=provenance.device(),
-            wall_seconds=round(time.monotonic() - started, 1),
+            wall_seconds=round(trained.seconds_before + time.monotonic() - started, 1),
         ),
         golden_tolerance=export.GOLDEN_TOLERANCE,
         files={},
     )
-    folder = export.publish(network, temperature, draft, splits.decision.images[:256], repository)
-    return folder, repository.read(folder)
-
-
-def calibrate_on(network: keras.Model, splits: Splits, dataset: Dataset) -> tuple[float, Calibration]:
-    """The temperature fitted on `splits.calibration`, with the calibration error on test before and after it."""
-    temperature = calibrate.fit_temperature(_logits(network, splits.calibration), splits.calibration.classes)
-    logits, test = _logits(network, splits.test), f"{dataset.source}, test"
-    before, after = (
-        evaluate.calibration_figures(calibrate.scale(logits, t), splits.test.classes, test) for t in (1.0, temperature)
-    )
-    return temperature, Calibration(
-        method="temperature",
-        temperature=temperature,
-        fitted_on=f"{dataset.source}, held out for calibration",
-        n=len(splits.calibration),
-        before=before,
-        after=after,
-    )
-
-
-def decide_on(network: keras.Model, temperature: float, splits: Splits, description: str) -> Decision:
-    """Abstention threshold and conformal quantile from `splits.decision`, which chose nothing before.
-
-    `splits.calibration` says where the search for the threshold begins.
-    """
-    pilot, probabilities = (
-        calibrate.scale(_logits(network, split), temperature) for split in (splits.calibration, splits.decision)
-    )
-    judged = calibrate.judge(probabilities, splits.decision.classes)
-    threshold = calibrate.abstention_threshold(
-        calibrate.judge(pilot, splits.calibration.classes), judged, TARGET_RISK, CONFIDENCE_LEVEL
-    )
-    n = len(splits.decision)
-    abstention = (
-        threshold
-        if threshold is None
-        else Abstention(
-            threshold=threshold,
-            target_risk=TARGET_RISK,
-            confidence_level=CONFIDENCE_LEVEL,
-            coverage=float((judged.confidence >= threshold).mean()),
-            n=n,
-            dataset=description,
-        )
-    )
-    quantile = calibrate.conformal_quantile(probabilities, splits.decision.classes, ALPHA)
-    conformal = Conformal(alpha=ALPHA, quantile=quantile, n=n, dataset=description)
-    return Decision(abstention=abstention, conformal=conformal)
+    folder = export.publish(network, conclusion.temperature, draft, splits.decision.images[:256], repository)
+    manifest = repository.read(folder)
+    if checkpoint is not None:
+        findings = report.Findings(manifest, trained.history, splits.test, test.logits, trained.network)
+        report.write(findings, checkpoint.folder / REPORT)
+    return folder, manifest
 
 
 def summary(folder: VersionFolder, manifest: Manifest, root: Path) -> str:
@@ -137,7 +96,5 @@ def summary(folder: VersionFolder, manifest: Manifest, root: Path) -> str:
     )
 
 
-def _logits(network: keras.Model, split: Split) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    outputs = network.predict(split.images, batch_size=256, verbose=0)
-    logits: np.ndarray[tuple[int, int], np.dtype[np.float32]] = outputs["logits"]
-    return logits
+def _outputs(network: keras.Model, split: Split, source: str) -> Outputs:
+    return Outputs(network.predict(split.images, batch_size=256, verbose=0)["logits"], split.classes, source)

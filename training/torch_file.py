@@ -1,10 +1,12 @@
 """Reads the tensors of a PyTorch state dict without PyTorch, and without running what a pickle may ask for.
 
-The format is that of `torch.save` before PyTorch 1.6: magic number, protocol and system info, a pickle in which
-storages stand as persistent ids, the list of their keys, then each storage as an int64 count and its raw numbers.
+Before PyTorch 1.6 `torch.save` wrote a magic number, protocol and system info, a pickle in which storages stand as
+persistent ids, the list of their keys, then each storage as an int64 count and its raw numbers. Since then it writes
+a zip file of the same pickle and one entry of raw numbers for each storage.
 """
 
 import pickle
+import zipfile
 from collections import OrderedDict
 from typing import BinaryIO, NamedTuple
 
@@ -14,11 +16,12 @@ import numpy.typing as npt
 Array = npt.NDArray[np.generic]
 
 _MAGIC = 0x1950A86A20F9469CFC6C
+_ZIP = b"PK\x03\x04"
 _DTYPES: dict[str, np.dtype[np.generic]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 class _Tensor(NamedTuple):
-    storage: tuple[str, str, str, str, int, object]
+    storage: tuple[str, str, str, str, int, object] | tuple[str, str, str, str, int]
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -40,6 +43,25 @@ def read_state_dict(file: BinaryIO) -> dict[str, Array]:
 
 
 def _read(file: BinaryIO) -> dict[str, Array]:
+    start = file.read(len(_ZIP))
+    file.seek(0)
+    return _read_zip(file) if start == _ZIP else _read_legacy(file)
+
+
+def _read_zip(file: BinaryIO) -> dict[str, Array]:
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        (root,) = (name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl"))
+        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+            raise ValueError("its numbers are not little-endian")
+        with archive.open(f"{root}data.pkl") as stream:
+            tensors = _Unpickler(stream).load()
+        dtypes = {tensor.storage[2]: _DTYPES[tensor.storage[1]] for tensor in tensors.values()}
+        storages = {key: np.frombuffer(archive.read(f"{root}data/{key}"), dtype) for key, dtype in dtypes.items()}
+    return {name: _view(storages[tensor.storage[2]], tensor) for name, tensor in tensors.items()}
+
+
+def _read_legacy(file: BinaryIO) -> dict[str, Array]:
     if _Unpickler(file).load() != _MAGIC:
         raise ValueError("not a file of torch.save in the format before PyTorch 1.6")
     _Unpickler(file).load(), _Unpickler(file).load()  # protocol version and system info
@@ -68,6 +90,11 @@ def _view(storage: Array, tensor: _Tensor) -> Array:
     return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.size, strides, writeable=False)
 
 
+def _parameter(data: _Tensor, *_: object) -> _Tensor:
+    """A parameter is a tensor with a flag and hooks for training."""
+    return data
+
+
 class _Unpickler(pickle.Unpickler):
     """Knows an ordered dict, tensors and storages, and refuses to import anything else."""
 
@@ -76,9 +103,11 @@ class _Unpickler(pickle.Unpickler):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _Tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return _parameter
         if module == "torch" and name in _DTYPES:
             return name
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a state dict")
 
-    def persistent_load(self, pid: tuple[str, str, str, str, int, object]) -> object:
+    def persistent_load(self, pid: object) -> object:
         return pid

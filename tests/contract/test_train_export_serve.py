@@ -24,7 +24,7 @@ RECIPE = Recipe(
     model="colours",
     description="Which colour prevails",
     dataset="cifar10",
-    architecture="traut",
+    architecture="workflow",
     input=InputSpec(height=16, width=24, crop_fraction=0.9),
     epochs=15,
     batch_size=16,

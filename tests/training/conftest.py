@@ -7,7 +7,7 @@ import pytest
 
 from models.manifest import InputSpec, Label
 from models.repository import ModelRepository
-from training import run
+from training import checkpoint, run
 from training.data import Dataset, Split
 from training.recipe import Recipe
 
@@ -48,6 +48,9 @@ def minute(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         decision_size=400,
         seed=3,
     )
-    repository = ModelRepository(tmp_path_factory.mktemp("minute") / "models")
-    folder, manifest = run.run("minute-recipe", recipe, dataset, repository)
-    return SimpleNamespace(dataset=dataset, recipe=recipe, repository=repository, folder=folder, manifest=manifest)
+    root = tmp_path_factory.mktemp("minute")
+    repository, state = ModelRepository(root / "models"), checkpoint.new(root / "runs", "minute-recipe", recipe)
+    folder, manifest = run.run("minute-recipe", recipe, dataset, repository, state)
+    return SimpleNamespace(
+        dataset=dataset, recipe=recipe, repository=repository, folder=folder, manifest=manifest, checkpoint=state
+    )

@@ -86,6 +86,17 @@ def _threshold(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool
     return calibrate.abstention_threshold(judged, judged, target, 0.95)
 
 
+def test_a_few_examples_all_classified_rightly_do_not_make_every_confidence_one() -> None:
+    classes = np.arange(30) % 3
+    logits = np.eye(3)[classes] * 2.0
+
+    temperature = calibrate.fit_temperature(logits, classes)
+
+    confidence = calibrate.scale(logits, temperature).max(axis=1)
+    # Thirty right ones and one unknown: about 1 - 1 / 31 * 2 / 3 is what they speak for
+    assert 0.93 < confidence.mean() < 0.99
+
+
 def test_the_true_risk_above_the_threshold_exceeds_the_target_in_at_most_five_percent_of_draws() -> None:
     # Confidence is uniform on 0..1 and the chance to be right: the risk above t is (1 - t) / 2, so 0.1 wants t >= 0.8
     random = np.random.default_rng(7)

@@ -171,3 +171,15 @@ def test_a_picture_that_can_not_be_read_is_named_and_so_is_a_folder_without_any(
     (tmp_path / "crane" / "b.jpg").write_bytes(b"\xff\xd8\xff and no more")
     with pytest.raises(DataError, match=r"crane/b\.jpg: the picture's header is damaged"):
         evaluate.load_folder(tmp_path, _manifest(minute, *LABELS))
+
+
+def test_mean_per_class_accuracy_counts_small_classes_as_much_as_large_ones() -> None:
+    classes = np.array([0] * 90 + [1] * 10)
+    predicted = np.array([0] * 90 + [1] * 4 + [0] * 6)
+
+    metric = evaluate.mean_per_class(predicted, classes, "made up")
+
+    assert metric.value == pytest.approx((1.0 + 0.4) / 2)
+    spread = np.sqrt(0.4 * 0.6 / 10) / 2  # the larger class has no spread at all
+    assert (metric.low, metric.high) == pytest.approx((0.7 - 1.96 * spread, 0.7 + 1.96 * spread))
+    assert (metric.name, metric.n, metric.dataset) == ("mean_per_class_accuracy", 100, "made up")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from training import recipe, recipes
-from training.recipe import RecipeError
+from training.recipe import Recipe, RecipeError, Transfer
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -34,6 +34,11 @@ def test_an_underscore_in_a_file_name_is_a_hyphen_on_the_command_line(
     ("name", "text", "message"),
     [
         ("wrong_value", "from training.recipe import Recipe\nRecipe(model='UPPER')", "recipe 'wrong-value', model: "),
+        (
+            "wrong_transfer",
+            "from training.recipe import Transfer\nTransfer(model='m', description='', backbone='vgg16')",
+            "recipe 'wrong-transfer', backbone: ",
+        ),
         ("wrong_type", "RECIPE = {'epochs': 3}", "RECIPE of 'wrong-type' is no Recipe"),
         ("nothing", "", "RECIPE of 'nothing' is no Recipe"),
     ],
@@ -50,7 +55,7 @@ def test_a_recipe_file_that_can_not_work_is_named(
 
 @pytest.mark.parametrize("name", ["cifar", "../recipe", ""])
 def test_an_unknown_recipe_is_answered_with_those_that_exist(name: str) -> None:
-    with pytest.raises(RecipeError, match=rf"no recipe '{name}'; there are cifar10, .*mnist"):
+    with pytest.raises(RecipeError, match=rf"no recipe '{name}'; there are .*cifar10, .*mnist"):
         recipe.load(name)
 
 
@@ -73,9 +78,65 @@ def test_changed_values_replace_those_of_the_recipe_and_leave_it_as_it_was() -> 
         ({"architecture": "resnet"}, "architecture: .* got 'resnet'"),
         ({"model": "../elsewhere"}, "model: "),
         ({"input": {"height": 0, "width": 28}}, r"input\.height: "),
-        ({"epoch": 3}, "epoch: Extra inputs are not permitted, got 3"),
+        ({"epoch": 3}, "this recipe has no epoch; it has model, "),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(change: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe.changed(recipe.load("mnist"), change)
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_is_of_one_of_two_kinds_and_comes_back_from_json(name: str) -> None:
+    found = recipe.load(name)
+
+    assert isinstance(found, Recipe | Transfer)
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_recipe_that_starts_from_a_backbone_is_changed_alike() -> None:
+    before = recipe.load("caltech101")
+
+    after = recipe.changed(before, {"epochs": 0, "backbone": "resnet50"})
+
+    assert isinstance(after, Transfer)
+    assert (after.epochs, after.backbone, after.exclude) == (0, "resnet50", ("BACKGROUND_Google",))
+    assert (before.epochs, before.backbone) == (8, "efficientnet_lite0")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"views": 6}, "this recipe has no views; it has model, .*backbone"),
+        (
+            {"backbone": "vgg16"},
+            "backbone: Input should be 'efficientnet_lite0', 'resnet34' or 'resnet50', got 'vgg16'",
+        ),
+        ({"epochs": -1}, "epochs: Input should be greater than or equal to 0, got -1"),
+        ({"held_out": 0.5}, r"held_out: Input should be less than 0\.5"),
+        ({"dataset": "mnist"}, "dataset: Input should be 'caltech101' or 'photos'"),
+    ],
+)
+def test_values_that_a_transfer_does_not_have_or_allow_are_refused_by_name(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe.changed(recipe.load("caltech101"), change)
+
+
+def test_the_figure_that_a_recipe_reproduces_is_text_or_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "course.py").write_text("ORIGINAL = '70 %'", encoding="utf-8")
+    (tmp_path / "own.py").write_text("", encoding="utf-8")
+    monkeypatch.setattr(recipes, "__path__", [str(tmp_path)])
+
+    assert (recipe.original("course"), recipe.original("own")) == ("70 %", None)
+
+
+def test_architectures_are_known_by_their_files_alone() -> None:
+    names = recipe.architecture_names()
+
+    assert names == sorted(names)
+    assert {"airbench", "traut", "vgg16"} <= set(names)
+    assert not any(name.startswith("_") for name in names)

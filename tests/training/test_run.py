@@ -1,5 +1,6 @@
 """A whole run: what the manifest says is what happened."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from models.manifest import InputSpec, Label, Metric
-from training import calibrate, data, evaluate, run
-from training.data import Dataset, Split, Splits
+from models.manifest import InputSpec, Metric
+from models.repository import ModelRepository
+from training import calibrate, checkpoint, data, evaluate, history, run
 
 
 def _by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
@@ -80,21 +81,6 @@ def test_the_temperature_of_the_manifest_is_the_one_in_the_graph(minute: SimpleN
     assert abs(before - after) > 0.02
 
 
-def _see_through() -> keras.Model:
-    """Three-class logits that are the three values of a one-pixel picture."""
-    pixels = keras.Input((1, 1, 3))
-    logits = keras.layers.Flatten()(pixels)
-    return keras.Model(pixels, {"logits": logits, "embedding": logits, "features": pixels})
-
-
-def _split(n: int, temperature: float, seed: int) -> Split:
-    """Logits with classes drawn from their probabilities at a temperature."""
-    random = np.random.default_rng(seed)
-    logits = random.integers(0, 40, (n, 3), dtype=np.uint8)
-    drawn = random.random((n, 1)) > calibrate.scale(logits.astype(float), temperature).cumsum(axis=1)
-    return Split(logits[:, None, None, :], drawn.sum(axis=1))
-
-
 def test_a_recipe_whose_input_is_not_the_size_of_the_data_is_refused_before_training(minute: SimpleNamespace) -> None:
     wider = minute.recipe.model_copy(update={"input": InputSpec(height=16, width=17)})
 
@@ -102,49 +88,40 @@ def test_a_recipe_whose_input_is_not_the_size_of_the_data_is_refused_before_trai
         run.run("minute-recipe", wider, minute.dataset, minute.repository)
 
 
-def test_the_temperature_is_fitted_on_calibration_and_measured_on_test() -> None:
-    empty = _split(1, 1.0, 0)
-    splits = Splits(empty, empty, calibration=_split(4000, 4.0, 1), decision=empty, test=_split(3000, 8.0, 2))
-    dataset = Dataset("d", "made up", (Label(name="a"), Label(name="b"), Label(name="c")), empty, splits.test)
+def test_the_folder_of_the_run_holds_its_figures_and_a_report(minute: SimpleNamespace) -> None:
+    figures = checkpoint.figures(minute.checkpoint.folder)
+    report = (minute.checkpoint.folder / checkpoint.REPORT).read_text(encoding="utf-8")
 
-    temperature, calibration = run.calibrate_on(_see_through(), splits, dataset)
-
-    assert temperature == pytest.approx(4.0, rel=0.06)
-    assert (calibration.temperature, calibration.n) == (temperature, 4000)
-    before, after = _by_name(calibration.before), _by_name(calibration.after)
-    # Test is of temperature 8: of 1, 4 and 8 the calibration error falls with each step
-    assert before["ece_equal_width"].value > after["ece_equal_width"].value + 0.02
-    assert after["ece_equal_width"].low > 0.02
-    assert before["ece_equal_mass"].n == 3000
+    assert [epoch.epoch for epoch in figures] == [1]
+    assert 0.0 < figures[0].accuracy <= 1.0
+    accuracy = _by_name(minute.manifest.metrics)["accuracy"].value
+    assert f"{accuracy:.2%}" in report
+    assert "Which quarter is bright" in report
 
 
-def test_the_decision_keeps_its_promise_on_the_data_that_chose_it() -> None:
-    empty, split = _split(1, 1.0, 0), _split(3000, 2.0, 3)
-    splits = Splits(empty, empty, calibration=_split(2000, 2.0, 5), decision=split, test=empty)
+def test_a_finished_run_is_published_again_without_training_with_other_views(
+    minute: SimpleNamespace, tmp_path: Path
+) -> None:
+    recipe = minute.recipe.model_copy(update={"views": 6})
+    state = checkpoint.Checkpoint(tmp_path)
+    for name in (history.FILE, "checkpoint.npz"):
+        (tmp_path / name).write_bytes((minute.checkpoint.folder / name).read_bytes())
 
-    decision = run.decide_on(_see_through(), 2.0, splits, "held out")
+    folder, manifest = run.run("minute-recipe", recipe, minute.dataset, ModelRepository(tmp_path / "models"), state)
 
-    abstention, conformal = decision.abstention, decision.conformal
-    assert abstention is not None
-    probabilities = calibrate.scale(split.images.reshape(-1, 3), 2.0)
-    accepted = probabilities.max(axis=1) >= abstention.threshold
-    assert abstention.coverage == accepted.mean() > 0.2
-    assert (probabilities.argmax(axis=1) != split.classes)[accepted].mean() < abstention.target_risk == 0.02
-    assert (abstention.confidence_level, abstention.n, abstention.dataset) == (0.95, 3000, "held out")
-    assert conformal is not None
-    covered = 1.0 - probabilities[np.arange(3000), split.classes] <= conformal.quantile
-    assert covered.mean() == pytest.approx(0.9, abs=0.01)  # pixels are whole numbers: there are ties
-    assert (conformal.alpha, conformal.n, conformal.dataset) == (0.1, 3000, "held out")
-
-
-def test_a_network_that_is_never_sure_gets_no_threshold_but_a_conformal_quantile() -> None:
-    unsure = _split(500, 1000.0, 4)
-
-    decision = run.decide_on(_see_through(), 1000.0, Splits(unsure, unsure, unsure, unsure, unsure), "held out")
-
-    assert decision.abstention is None
-    assert decision.conformal is not None
-    assert decision.conformal.quantile > 0.6
+    assert checkpoint.figures(tmp_path) == checkpoint.figures(minute.checkpoint.folder)
+    assert {metric.dataset for metric in manifest.metrics} == {"quarters, made up, test, mean of 6 views"}
+    assert manifest.calibration.fitted_on == "quarters, made up, held out for calibration, mean of 6 views"
+    assert manifest.architecture == minute.manifest.architecture
+    assert manifest.provenance.wall_seconds > checkpoint.figures(tmp_path)[0].seconds
+    # the figures are those of the published graph, and not those of one view
+    test = minute.dataset.test
+    six, one = (evaluate.predict(path, test.images) for path in (folder.path, minute.folder.path))
+    likelihood = _by_name(manifest.metrics)["negative_log_likelihood"].value
+    assert calibrate.negative_log_likelihood(np.log(six.astype(np.float64) + 1e-300), test.classes) == pytest.approx(
+        likelihood, abs=2e-3
+    )
+    assert abs(six - one).max() > 0.01
 
 
 def test_the_summary_is_one_line_with_the_figures_and_the_place(minute: SimpleNamespace) -> None:

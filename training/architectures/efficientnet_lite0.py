@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+NATIVE = (224, 224, 1000)
 STEM_FILTERS = 32
 HEAD_FILTERS = 1280
 _EPSILON = 1e-3

@@ -1,0 +1,102 @@
+"""The state of a training run after its last whole epoch, in a folder of its own under `runs/`.
+
+runs/<recipe>/<time>/recipe.json      the values it runs with
+                     history.csv      the figures of each epoch
+                     checkpoint.npz   weights and the optimiser's state
+                     report.html      once it is published
+"""
+
+import json
+import os
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from training import history
+from training.history import Epoch
+from training.recipe import AnyRecipe, RecipeError
+
+REPORT = "report.html"
+_STATE = "checkpoint.npz"
+_RECIPE = "recipe.json"
+_EPOCHS_DONE = "epochs_done"
+
+
+class Checkpoint:
+    """`folder` of one run. Files are written aside and renamed, so that a full disk or a kill leaves the last ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, classifier: keras.Model, epochs: tuple[Epoch, ...]) -> None:
+        """Raises `OSError`."""
+        aside = self.folder / f"{_STATE}.part"
+        variables = [*classifier.variables, *classifier.optimizer.variables]
+        arrays = {str(i): variable.numpy() for i, variable in enumerate(variables)}
+        with aside.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays, **{_EPOCHS_DONE: np.int64(len(epochs))})
+            file.flush()
+            os.fsync(file.fileno())
+        # The figures first: were it the other way round, a kill in between would leave an epoch without its figures
+        figures_aside = self.folder / f"{history.FILE}.part"
+        history.write(epochs, figures_aside)
+        figures_aside.replace(self.folder / history.FILE)
+        aside.replace(self.folder / _STATE)
+
+    def restore(self, classifier: keras.Model) -> tuple[Epoch, ...]:
+        """Set the variables to those of the last epoch and return the figures so far, none if it never ended.
+
+        Raises `RecipeError` for the state of another network.
+        """
+        path = self.folder / _STATE
+        if not path.exists():
+            return ()
+        variables = [*classifier.variables, *classifier.optimizer.variables]
+        try:
+            with path.open("rb") as stream, np.load(stream) as arrays:
+                done = int(arrays[_EPOCHS_DONE])
+                if len(arrays.files) != len(variables) + 1:
+                    raise ValueError(f"{len(variables)} arrays expected, {len(arrays.files) - 1} found")
+                for i, variable in enumerate(variables):
+                    variable.assign(arrays[str(i)])
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RecipeError(f"{path} is not the state of this recipe's network: {error}") from error
+        return figures(self.folder)[:done]
+
+
+def figures(folder: Path) -> tuple[Epoch, ...]:
+    """The epochs of the run in `folder`. Raises `RecipeError`."""
+    try:
+        return history.read(folder / history.FILE)
+    except (OSError, history.HistoryError) as error:
+        raise RecipeError(f"{folder} holds no figures of a run: {error}") from error
+
+
+def new(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
+    """A new folder for a run of the recipe called `name`. Raises `OSError`."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    folder = root / name / stamp
+    again = 1
+    while folder.exists():
+        again += 1
+        folder = root / name / f"{stamp}-{again}"
+    folder.mkdir(parents=True)
+    (folder / _RECIPE).write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return Checkpoint(folder)
+
+
+def latest(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
+    """The newest run of the recipe called `name`. Raises `RecipeError` if there is none, or one of other values."""
+    runs = sorted(path.parent for path in (root / name).glob(f"*/{_RECIPE}"))
+    if not runs:
+        raise RecipeError(f"there is no run of {name} in {root / name} to resume; start one without --resume")
+    before = json.loads((runs[-1] / _RECIPE).read_text(encoding="utf-8"))
+    now = recipe.model_dump(mode="json")
+    # Views are taken after the last epoch, so they may change
+    if different := [key for key in now if key != "views" and before.get(key) != now[key]]:
+        values = ", ".join(f"{key} {before.get(key)!r} instead of {now[key]!r}" for key in different)
+        raise RecipeError(f"the run in {runs[-1]} has {values}; resume it with its own values")
+    return Checkpoint(runs[-1])

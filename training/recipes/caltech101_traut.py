@@ -1,0 +1,29 @@
+"""Caltech-101 with the course network 'Traut' on photos stretched to one large size.
+
+command    python -m training run caltech101-traut
+data       4,584 of the 5,784 training photos of Caltech-101; 200 / 400 / 600 held out for validation / calibration /
+           decision; those of its test part for test
+training   Adam at 0.001, batches of 32, 5 epochs, no augmentation, bfloat16 where the processor has it
+reached    not yet run
+expected   47.49 % was reported for it with all 5,784 training photos
+"""
+
+from models.manifest import InputSpec
+from training.recipe import Recipe
+
+ORIGINAL = "47.49 %"  # accuracy as reported by the course
+
+RECIPE = Recipe(
+    model="caltech101-traut",
+    description="Photos of a hundred kinds of objects, stretched to 195x396",
+    dataset="caltech101",
+    architecture="traut",
+    input=InputSpec(height=195, width=396, resize="stretch"),
+    epochs=5,
+    batch_size=32,
+    learning_rate=1e-3,
+    mixed_precision=True,
+    validation_size=200,
+    calibration_size=400,
+    decision_size=600,
+)

@@ -1,0 +1,29 @@
+"""Test-time augmentation inside the graph: the mean of the logits of several views of a picture."""
+
+import keras
+from keras import ops
+
+_WEIGHTS = {"plain": 0.25, "shifted": 0.125}
+
+
+def averaged(network: keras.Model, views: int) -> keras.Model:
+    """The network itself for one view. For six: the picture, and it shifted by a pixel up and left, and down and right,
+
+    each also mirrored; the two unshifted ones count twice (Jordan 2024, as in cifar10-airbench). Embedding and feature
+    map are those of the picture itself.
+    """
+    if views == 1:
+        return network
+    _, height, width, _ = network.input_shape
+    pixels = keras.Input(network.input_shape[1:], name="pixels")
+    padded = ops.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="reflect")
+    plain = network(pixels)
+    logits = _WEIGHTS["plain"] * (plain["logits"] + _mirrored(network, pixels))
+    for shifted in (padded[:, :height, :width], padded[:, 2:, 2:]):
+        logits += _WEIGHTS["shifted"] * (network(shifted)["logits"] + _mirrored(network, shifted))
+    outputs = {"logits": logits, "embedding": plain["embedding"], "features": plain["features"]}
+    return keras.Model(pixels, outputs, name=f"{network.name}_{views}_views")
+
+
+def _mirrored(network: keras.Model, pixels: keras.KerasTensor) -> keras.KerasTensor:
+    return network(ops.flip(pixels, axis=2))["logits"]
