@@ -93,7 +93,10 @@ def latest(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
     runs = sorted(path.parent for path in (root / name).glob(f"*/{_RECIPE}"))
     if not runs:
         raise RecipeError(f"there is no run of {name} in {root / name} to resume; start one without --resume")
-    before = json.loads((runs[-1] / _RECIPE).read_text(encoding="utf-8"))
+    try:
+        before = dict(json.loads((runs[-1] / _RECIPE).read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise RecipeError(f"{runs[-1] / _RECIPE} is damaged: {error}; start a run without --resume") from error
     now = recipe.model_dump(mode="json")
     # Views are taken after the last epoch, so they may change
     if different := [key for key in now if key != "views" and before.get(key) != now[key]]:

@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "openvino", "scipy")
+_LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "openvino", "scipy", "scikit-learn")
 _ROOT = Path(__file__).parent.parent
 
 

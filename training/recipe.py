@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.manifest import InputSpec, ModelName
 from training import recipes
@@ -60,6 +60,12 @@ class Recipe(BaseModel):
     calibration_size: int = Field(default=2000, ge=1)
     decision_size: int = Field(default=3000, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _cutout_fits(self) -> Self:
+        if self.cutout > min(self.input.height, self.input.width):
+            raise ValueError(f"cutout of {self.cutout} pixels is larger than the picture")
+        return self
 
 
 class Transfer(BaseModel):

@@ -71,16 +71,16 @@ def test_pictures_keep_their_shape_type_and_range() -> None:
 def test_shifts_stay_near_a_tenth_of_the_picture_in_every_direction() -> None:
     shifts = _centres(_changed(_discs(256), "shift_rotate_zoom")) - _centres(_discs(1))
 
-    # 2.8 pixels of translation; turning and scaling move a disc that is 2 pixels off the centre by less than 0.8
-    assert abs(shifts).max() < 3.6
+    # 2.8 pixels of translation; turning and scaling move a disc that is 2 pixels off the centre by 1 at most
+    assert abs(shifts).max() < 3.9
     assert shifts.min(axis=0).max() < -1.5
     assert shifts.max(axis=0).min() > 1.5
     assert abs(shifts.mean(axis=0)).max() < 0.5
 
 
 def test_an_input_pipeline_changes_each_batch_anew() -> None:
-    change = augmenter(_recipe("shift_rotate_zoom", seed=2**31 - 1), examples=4)
-    rows = tf.data.Dataset.from_tensors(tf.range(4, dtype=tf.int64)).repeat(3)
+    change = augmenter(_recipe("shift_rotate_zoom", seed=2**31 - 1), examples=12)
+    rows = tf.data.Dataset.range(12).batch(4)
 
     batches = [_centres(batch.numpy()) for batch in rows.map(lambda r: change(tf.constant(_discs(4)), r, 0))]
 
@@ -143,7 +143,7 @@ def test_the_seed_decides_the_changes(augmentation: str) -> None:
     assert (other != first).any()
 
 
-@pytest.mark.parametrize(("augmentation", "cutout"), [("flip_crop", 0), ("none", 3)])
+@pytest.mark.parametrize(("augmentation", "cutout"), [("flip_crop", 0), ("shift_rotate_zoom", 0), ("none", 3)])
 def test_the_epoch_decides_the_changes_and_so_does_the_batch(augmentation: str, cutout: int) -> None:
     images = _noise(8)
     first = _changed(images, augmentation, 5, cutout=cutout)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from training import checkpoint, history
+from training import checkpoint, history, recipe
 from training.checkpoint import Checkpoint
 from training.history import Epoch
 from training.recipe import Recipe, RecipeError, Transfer
@@ -216,3 +216,12 @@ def test_a_run_that_lacks_a_value_of_today_is_not_resumed(tmp_path: Path) -> Non
 def test_a_folder_without_figures_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=f"{tmp_path} holds no figures of a run: "):
         checkpoint.figures(tmp_path)
+
+
+def test_a_damaged_recipe_of_a_run_is_told(tmp_path: Path) -> None:
+    chosen = recipe.load("cifar10-fast")
+    run = checkpoint.new(tmp_path, "cifar10-fast", chosen)
+    (run.folder / "recipe.json").write_text("{", encoding="utf-8")
+
+    with pytest.raises(recipe.RecipeError, match=r"recipe.json is damaged: .*start a run without --resume"):
+        checkpoint.latest(tmp_path, "cifar10-fast", chosen)

@@ -195,24 +195,24 @@ def build():
     logits = layers.Dense(3, kernel_initializer=glorot(seed=2))(embedding)
     return keras.Model(pixels, {"logits": logits, "embedding": embedding, "features": features})
 
-for optimizer, rate in (("adam", 0.01), ("muon", 0.0005)):
-    recipe = dict(
-        model="m", description="", dataset="mnist", architecture="simple", input={"height": 8, "width": 8}, epochs=2,
-        optimizer=optimizer, schedule="linear", augmentation="flip_crop",
-    )
-    runs = []
-    for name, factor in (("mirrored", 1), ("single", 2)):
-        strategy = devices.strategy(name)
-        assert strategy.num_replicas_in_sync == 3 - factor
-        values = Recipe(**recipe, batch_size=8 * factor, learning_rate=rate * factor)
-        runs.append(fit.fit(build, splits, values, strategy=strategy))
-    before = build().get_weights()
-    for two, one in zip(runs[0].history, runs[1].history, strict=True):
-        np.testing.assert_allclose(two.loss, one.loss, rtol=1e-4)
-        np.testing.assert_allclose(two.learning_rate, one.learning_rate, atol=1e-8)
-    for two, one, start in zip(*(run.network.get_weights() for run in runs), before, strict=True):
-        assert abs(one - start).max() > 1e-3
-        np.testing.assert_allclose(two, one, atol=2e-5)
+# Muon's steps for what is no kernel grow with the gradient, so that a wrong mean over devices would show
+recipe = dict(
+    model="m", description="", dataset="mnist", architecture="simple", input={"height": 8, "width": 8}, epochs=2,
+    optimizer="muon", schedule="linear", augmentation="flip_crop",
+)
+runs = []
+for name, factor in (("mirrored", 1), ("single", 2)):
+    strategy = devices.strategy(name)
+    assert strategy.num_replicas_in_sync == 3 - factor
+    values = Recipe(**recipe, batch_size=8 * factor, learning_rate=0.0005 * factor)
+    runs.append(fit.fit(build, splits, values, strategy=strategy))
+for two, one in zip(runs[0].history, runs[1].history, strict=True):
+    np.testing.assert_allclose(two.loss, one.loss, rtol=1e-4)
+    np.testing.assert_allclose(two.learning_rate, one.learning_rate, atol=1e-8)
+before = build().get_weights()
+for two, one, start in zip(*(run.network.get_weights() for run in runs), before, strict=True):
+    assert abs(one - start).max() > 1e-3
+    np.testing.assert_allclose(two, one, atol=2e-5)
 print("alike")
 """
 

@@ -46,5 +46,5 @@ def test_there_is_no_commit_outside_a_checkout_or_without_git(tmp_path: Path, mo
 def test_libraries_carry_the_versions_that_run() -> None:
     found = provenance.libraries()
 
-    assert list(found) == ["python", "tensorflow", "keras", "numpy", "pillow", "openvino", "scipy"]
+    assert list(found) == ["python", "tensorflow", "keras", "numpy", "pillow", "openvino", "scipy", "scikit-learn"]
     assert (found["python"], found["keras"]) == (platform.python_version(), keras.__version__)

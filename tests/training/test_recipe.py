@@ -140,3 +140,8 @@ def test_architectures_are_known_by_their_files_alone() -> None:
     assert names == sorted(names)
     assert {"airbench", "traut", "vgg16"} <= set(names)
     assert not any(name.startswith("_") for name in names)
+
+
+def test_a_cutout_larger_than_the_picture_is_refused() -> None:
+    with pytest.raises(recipe.RecipeError, match="cutout of 33 pixels is larger than the picture"):
+        recipe.changed(recipe.load("cifar10-fast"), {"cutout": 33})

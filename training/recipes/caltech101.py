@@ -5,7 +5,9 @@ data       5,784 training and 2,893 test photos of 101 classes, without BACKGROU
            224x224; 15 % of the training photos are held out, a third of them for calibration, the rest for decision
 training   logistic regression on frozen embeddings; then Adam through one cycle up to 0.001, batches of 32, 8 epochs,
            BatchNorm frozen, random crops, mirrored at random
-reached    not yet run
+hardware   two cores with AVX2, 21 minutes beside other work
+reached    96.44 % (95.70 % to 97.06 %), 94.31 % (93.27 % to 95.35 %) averaged over the classes, on the
+           2,893 test photos, seed 0
 expected   47.5 % is what the course network reached from scratch in 2.5 hours
 """
 
