@@ -4,7 +4,8 @@ command    python -m training run cifar10-simple
 data       44,000 training pictures of CIFAR-10; 1,000 / 2,000 / 3,000 held out for validation / calibration /
            decision; 10,000 for test
 training   Adam at 0.001, batches of 32, 10 epochs, no augmentation
-reached    not yet run
+hardware   two cores with AVX2, 3 minutes
+reached    67.74 % (66.82 % to 68.65 %) on the 10,000 test pictures of a JPEG copy of CIFAR-10, seed 0
 expected   about 71 %, and 80.5 % of the training pictures, were reported for it with all 50,000 training pictures
 """
 

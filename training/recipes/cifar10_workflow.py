@@ -4,7 +4,8 @@ command    python -m training run cifar10-workflow
 data       44,000 training pictures of CIFAR-10; 1,000 / 2,000 / 3,000 held out for validation / calibration /
            decision; 10,000 for test
 training   Adam at 0.001, batches of 128, 20 epochs, no augmentation
-reached    not yet run
+hardware   two cores with AVX2, 3 minutes
+reached    69.95 % (69.04 % to 70.84 %) on the 10,000 test pictures of a JPEG copy of CIFAR-10, seed 0
 expected   68 % was reported for it with 40,000 training pictures, the last 20 % being held out for validation
 """
 
