@@ -6,6 +6,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from training import architectures, zoo
 from training.architectures import _common, airbench
@@ -251,6 +252,32 @@ def test_the_first_filters_of_a_partial_identity_hand_on_their_input(inputs: int
     drawn = layer.kernel.numpy()[..., kept:]
     assert abs(drawn).max(initial=0.0) <= 1 / np.sqrt(9 * inputs)
     assert len(np.unique(drawn)) == drawn.size
+
+
+def test_fused_batch_norm_is_keras_s_in_training_and_afterwards() -> None:
+    options = {"momentum": 0.6, "epsilon": 1e-5, "scale": False}
+    ours, keras_s = airbench.FusedBatchNorm(**options), keras.layers.BatchNormalization(**options)
+    pixels = tf.constant(np.random.default_rng(0).normal(3.0, 2.0, (50, 8, 8, 4)).astype(np.float32))
+    weights = np.random.default_rng(1).normal(size=pixels.shape).astype(np.float32)
+    found = []
+    for layer in (ours, keras_s):
+        layer.build(pixels.shape)
+        layer.beta.assign([0.5, -1.0, 0.0, 2.0])
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            normalised = layer(pixels, training=True)
+            loss = tf.reduce_sum(normalised * weights)
+        gradients = tape.gradient(loss, [pixels, layer.beta])
+        found.append([normalised, *gradients, layer.moving_mean, layer.moving_variance, layer(pixels)])
+    for one, other in zip(*found, strict=True):
+        # Ours divides the variance by n - 1 for the running one, Keras's by n: here 3,200
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-3, atol=1e-3)
+
+
+def test_quick_gelu_is_near_gelu() -> None:
+    x = np.linspace(-8, 8, 1001, dtype=np.float32)
+    difference = np.abs(np.asarray(airbench.quick_gelu(x)) - np.asarray(keras.activations.gelu(x)))
+    assert 0.02 < difference.max() < 0.021
 
 
 @pytest.mark.parametrize("name", ["airbench", "airbench_wide"])
