@@ -1,6 +1,8 @@
 """The service. The way of a request:
 
+    server.py                      uvicorn around the application: one process, or several behind one port
     main.py                        the application, its routes and its lifespan
+    api/direct.py                  plain requests go around FastAPI's matching, which costs more than HTTP
     api/predict.py                 model, version and top_k are looked up; where the queue is full, it ends here
     api/upload.py                  the body is read, within its limits: multipart, raw or JSON
     inference/pipeline.py          the three calls that follow, timed stage by stage
@@ -8,7 +10,8 @@
     inference/batcher.py           pixels wait for the engine, share a batch, and come back as probabilities
     inference/rank.py              probabilities -> top-k labels, reliable or not, prediction set
 
-`inference/engines/` holds what computes; `registry.py` keeps the versions that can answer; `errors.py` says all that
-can be said instead of an answer; `observability.py` names, times and logs all of it. Each part is independent of those
-above it in this list.
+`inference/turns.py` has models take turns at threads and engine, `cores.py` and `priority.py` say what threads may
+take; `inference/engines/` holds what computes; `registry.py` keeps the versions that can answer; `errors.py` says all
+that can be said instead of an answer; `observability.py` names, times and logs all of it. Each part is independent of
+those above it in this list.
 """

@@ -16,7 +16,8 @@
     ├── InternalError           500     internal_error
     │   └── InferenceFailed     500     inference_failed
     ├── NotReady                503     not_ready
-    │   └── Draining            503     draining
+    │   ├── Draining            503     draining
+    │   └── EngineStuck         503     engine_stuck
     └── DeadlinePassed          504     deadline_passed
 
 Messages say what was expected and what came.
@@ -100,6 +101,10 @@ class NotReady(DemitasseError):
 
 class Draining(NotReady):
     code = "draining"
+
+
+class EngineStuck(NotReady):
+    code = "engine_stuck"
 
 
 class DeadlinePassed(DemitasseError):

@@ -10,9 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from app.api import error_handlers, routes
+from app.api.direct import DirectPredict
 from app.api.upload import BodyBudget
+from app.cores import available_cores
 from app.inference import engines
-from app.inference.batcher import Batcher, Device, batch_sizes
+from app.inference.batcher import Batcher, Device
 from app.inference.decode import Decoder
 from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine
@@ -31,34 +33,48 @@ def create_app(
     *,
     load_engine: EngineFactory | None = None,
     on_first_load: Callable[[Registry], None] | None = None,
+    load_before_serving: bool = False,
 ) -> FastAPI:
     """The ASGI application. Models load once its lifespan begins; `on_first_load` is told when they have.
 
-    `load_engine` stands in for the engine of the settings. Raises `EngineError` where that can't be had.
+    `load_engine` stands in for the engine of the settings. `load_before_serving` takes no connection until the models
+    have loaded, for a process beside which others answer. Raises `EngineError` where the engine can't be had.
     """
-    load_engine = load_engine or engines.factory(engines.choose(settings.engine), settings.precision)
+    cores = max(1, available_cores() // settings.workers)
+    lanes = 1
+    if load_engine is None:
+        engine = engines.choose(settings.engine)
+        load_engine = engines.factory(engine, settings.precision, cores)
+        lanes = engines.lanes(engine, cores)
     metrics = Metrics()
+    device = Device(lanes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        device = Device()
-        decoder = Decoder(settings.decode_threads, settings.max_image_pixels)
+        decoder = Decoder(max(1, settings.decode_threads // settings.workers), settings.max_image_pixels)
         registry = Registry(
             repository=ModelRepository(settings.model_repository),
             load_engine=load_engine,
             make_batcher=partial(_batcher, settings, device, metrics),
-            batch_sizes=batch_sizes(settings.max_batch_size),
+            max_batch_size=settings.max_batch_size,
             default_model=settings.default_model,
         )
         metrics.watch_models(registry)
         app.state.registry = registry
         app.state.pipeline = Pipeline(decoder, metrics.observe_stage)
-        loading = asyncio.create_task(_load_and_watch(registry, settings.reload_interval_s, on_first_load))
+        loaded = asyncio.Event()
+        tasks = [
+            asyncio.create_task(_load_and_watch(registry, settings.reload_interval_s, loaded, on_first_load)),
+            asyncio.create_task(metrics.share_gauges()),
+        ]
+        if load_before_serving:
+            await loaded.wait()
         try:
             yield
         finally:
-            loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await registry.close()
             decoder.close()
             device.close()
@@ -73,23 +89,29 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.device = device
     app.state.bodies = BodyBudget(settings.max_bodies_bytes)
     app.state.draining = False
     error_handlers.install(app)
     routes.install(app)
     # The last one added is the outermost: an unexpected error becomes an answer first, and is counted then
+    app.add_middleware(DirectPredict)
     app.add_middleware(error_handlers.LastResort)
     app.add_middleware(ObservabilityMiddleware, metrics=metrics)
     return app
 
 
 async def _load_and_watch(
-    registry: Registry, interval_s: float, on_first_load: Callable[[Registry], None] | None
+    registry: Registry,
+    interval_s: float,
+    loaded: asyncio.Event,
+    on_first_load: Callable[[Registry], None] | None,
 ) -> None:
     try:
         await registry.refresh()
     except Exception:
         logger.exception("the model repository could not be read")
+    loaded.set()
     if on_first_load is not None:
         on_first_load(registry)
     await registry.watch(interval_s)
@@ -103,6 +125,7 @@ def _batcher(settings: Settings, device: Device, metrics: Metrics, engine: Engin
         batch_wait_s=settings.batch_wait_ms / 1000,
         queue_size=settings.queue_size,
         observe=partial(metrics.observe_batch, manifest.name),
+        name=manifest.name,
     )
 
 

@@ -1,22 +1,25 @@
 """Metrics named by stage, and logs that carry the request id."""
 
+import asyncio
 import json
 import logging
+import os
+import random
 import re
 import sys
 import time
-import uuid
 from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import InfoMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ClientDisconnected
+from app.errors import ClientDisconnected, QueueFull
 from app.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -34,11 +37,21 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 disable_created_metrics()  # a second series for each counter, which Prometheus does not need
 
 
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where it is set, prometheus_client keeps all values in files there
+_SHARED_EVERY_S = 1.0
+_WARN_EVERY_S = 1.0
+
+
 class Metrics:
-    """One set of metrics, in a registry of its own so that several applications fit into one process."""
+    """One set of metrics, in a registry of its own so that several applications fit into one process.
+
+    Where several processes serve, each value is the sum over them, whichever is asked.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._models: Registry | None = None
+        self._gauged: set[tuple[str, str]] = set()
         self.requests = Counter(
             "demitasse_requests", "HTTP requests answered", ("route", "method", "status"), registry=self.registry
         )
@@ -46,7 +59,10 @@ class Metrics:
             "demitasse_request_seconds", "From arrival to answer", ("route",), buckets=_SECONDS, registry=self.registry
         )
         self.in_progress = Gauge(
-            "demitasse_requests_in_progress", "HTTP requests that are being read or answered", registry=self.registry
+            "demitasse_requests_in_progress",
+            "HTTP requests that are being read or answered",
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self.stage_seconds = Histogram(
             "demitasse_stage_seconds",
@@ -71,33 +87,67 @@ class Metrics:
             self.batch_failures.labels(model).inc()
 
     def watch_models(self, models: Registry) -> None:
-        self.registry.register(_ModelCollector(models))
+        self._models = models
+        self.registry.register(_LiveVersions(models))
+        self.under_way = self._model_gauge("demitasse_under_way_images", "Images admitted and not answered yet")
+        self.queued = self._model_gauge("demitasse_queue_images", "Images that wait for the engine")
+        self.refused = Gauge(
+            "demitasse_refused_versions",
+            "Versions in the repository that can't be served",
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+
+    def render(self) -> bytes:
+        """The Prometheus text format."""
+        self._read_gauges()
+        if METRICS_FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        if self._models is not None:
+            registry.register(_LiveVersions(self._models))
+        return generate_latest(registry)
+
+    async def share_gauges(self) -> None:
+        """For ever: what this process holds of the models, told to the others that may be asked for it."""
+        while METRICS_FOLDER in os.environ:
+            self._read_gauges()
+            await asyncio.sleep(_SHARED_EVERY_S)
+
+    def _model_gauge(self, name: str, meaning: str) -> Gauge:
+        return Gauge(name, meaning, ("model", "version"), registry=self.registry, multiprocess_mode="livesum")
+
+    def _read_gauges(self) -> None:
+        if self._models is None:
+            return
+        self.refused.set(len(self._models.refused))
+        versions = {(live.folder.name, str(live.folder.version)): live.batcher for live in self._models.live}
+        for key in self._gauged - versions.keys():
+            for gauge in (self.under_way, self.queued):
+                gauge.labels(*key).set(0)  # what other processes go on to read
+                if METRICS_FOLDER not in os.environ:  # a label can't be removed from what they share
+                    gauge.remove(*key)
+        for key, batcher in versions.items():
+            self.under_way.labels(*key).set(batcher.under_way)
+            self.queued.labels(*key).set(batcher.queued)
+        self._gauged = set(versions)
 
 
-class _ModelCollector(Collector):
-    """Reads the state of the model registry when it is asked."""
+class _LiveVersions(Collector):
+    """What is live, and what it runs on. prometheus_client shares no information of this kind between processes."""
 
     def __init__(self, models: Registry) -> None:
         self._models = models
 
     def collect(self) -> Iterable[Metric]:
-        info = InfoMetricFamily(
-            "demitasse_model", "Live versions", labels=("model", "version", "engine", "device", "precision")
-        )
-        under_way = GaugeMetricFamily(
-            "demitasse_under_way_images", "Images admitted and not answered yet", labels=("model", "version")
-        )
-        queued = GaugeMetricFamily(
-            "demitasse_queue_images", "Images that wait for the engine", labels=("model", "version")
-        )
+        labels = ("model", "version", "engine", "device", "precision")
+        info = InfoMetricFamily("demitasse_model", "Live versions", labels=labels)
         for live in self._models.live:
-            key = (live.folder.name, str(live.folder.version))
-            info.add_metric((*key, live.engine.name, live.engine.device, live.engine.precision), {})
-            under_way.add_metric(key, live.batcher.under_way)
-            queued.add_metric(key, live.batcher.queued)
-        refused = GaugeMetricFamily("demitasse_refused_versions", "Versions in the repository that can't be served")
-        refused.add_metric((), len(self._models.refused))
-        return [info, under_way, queued, refused]
+            engine = live.engine
+            key = (live.folder.name, str(live.folder.version), engine.name, engine.device, engine.precision)
+            info.add_metric(key, {})
+        return [info]
 
 
 class ObservabilityMiddleware:
@@ -106,6 +156,8 @@ class ObservabilityMiddleware:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._refused = 0
+        self._warn_again_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -145,7 +197,10 @@ class ObservabilityMiddleware:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        level = logging.DEBUG if route.startswith(_QUIET_ROUTES) else logging.INFO
+        quiet = route.startswith(_QUIET_ROUTES) or status == QueueFull.status
+        level = logging.DEBUG if quiet else logging.INFO
+        if status == QueueFull.status:
+            self._warn_of_refusals()
         if logger.isEnabledFor(level):
             # As it came over the wire: decoded, it could hold line breaks that look like lines of ours
             path = quote(scope["path"])
@@ -157,12 +212,21 @@ class ObservabilityMiddleware:
             }
             logger.log(level, "%s %s -> %d", scope["method"], path, status, extra={"fields": fields})
 
+    def _warn_of_refusals(self) -> None:
+        """One line a second for all of them: under overload, a line for each would add to the load."""
+        self._refused += 1
+        now = time.monotonic()
+        if now >= self._warn_again_at:
+            logger.warning("queue full: %d requests refused since the last such line", self._refused)
+            self._refused = 0
+            self._warn_again_at = now + _WARN_EVERY_S
+
 
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == _REQUEST_ID_HEADER and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"  # to tell requests apart, not to be hard to guess
 
 
 def configure_logging(level: str, log_format: str) -> None:

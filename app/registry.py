@@ -16,12 +16,14 @@ from app.errors import NotReady, UnknownModel, UnknownVersion
 from app.inference.batcher import Batcher
 from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine, EngineError, prove
+from app.priority import stand_back
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 
 logger = logging.getLogger(__name__)
 
 PREFERRED_DEFAULT = "imagenet"
+_LOADED_AT_A_TIME = 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Registry:
     repository: ModelRepository
     load_engine: EngineFactory
     make_batcher: Callable[[Engine, Manifest], Batcher]
-    batch_sizes: tuple[int, ...]
+    max_batch_size: int
     default_model: str | None = None
     refused: dict[VersionFolder, Refusal] = field(default_factory=dict)
     _complete: bool = False  # the repository has been gone through once
@@ -107,10 +109,17 @@ class Registry:
             logger.error("the model repository %s is no folder, or empty all at once; nothing is changed", root)
             return
         folders = await asyncio.to_thread(self.repository.versions)
-        for folder in folders:
+        places = asyncio.Semaphore(_LOADED_AT_A_TIME)
+
+        async def load(folder: VersionFolder) -> None:
             current = self._live.get((folder.name, folder.version))
             if (current is None or current.folder != folder) and not await self._still_refused(folder):
-                await self._try(folder)
+                async with places:
+                    await self._try(folder)
+
+        for failure in await asyncio.gather(*map(load, folders), return_exceptions=True):
+            if isinstance(failure, Exception):  # as where a folder goes while it is looked at: next time, then
+                logger.error("a version could not be looked at: %s", failure)
         self._complete = True
         self.refused = {folder: refusal for folder, refusal in self.refused.items() if folder in folders}
         for key in self._live.keys() - {(folder.name, folder.version) for folder in folders}:
@@ -154,10 +163,11 @@ class Registry:
             self._retire(previous)
 
     def _load(self, folder: VersionFolder) -> tuple[Manifest, Engine]:
+        stand_back()  # with the threads that an engine starts for the version
         manifest = self.repository.read(folder)
         self.repository.verify(folder, manifest)
         engine = self.load_engine(folder, manifest)
-        prove(engine, folder, manifest, self.batch_sizes)
+        prove(engine, folder, manifest, self.max_batch_size)
         return manifest, engine
 
     def _retire(self, version: LiveVersion) -> None:

@@ -1,12 +1,12 @@
 """Every knob of the service. Each is an environment variable of the field's name in capitals."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.cores import available_cores
 from models.preprocess import DEFAULT_MAX_PIXELS
 
 EngineChoice = Literal["auto", "openvino", "tensorflow"]
@@ -33,25 +33,39 @@ class Settings(BaseSettings):
         default="auto",
         description="`f32`, `bf16` (OpenVINO only), or `auto`: bf16 where the processor computes in it natively",
     )
-    max_batch_size: int = Field(default=8, ge=1, le=256, description="most images in one batch")
+    max_batch_size: int = Field(default=8, ge=1, le=256, description="most images that are computed at a time")
     batch_wait_ms: float = Field(
         default=0.0, ge=0.0, le=1000.0, description="how long a free engine waits for a batch to fill"
     )
     queue_size: int = Field(
-        default=256,
+        default=128,
         ge=1,
         le=100_000,
-        description="images of a model version that are decoded, wait or are computed; more are answered 429",
+        description="images of a model version that a process decodes, queues or computes; more are answered 429",
     )
     request_timeout_ms: float = Field(
         default=10_000.0, ge=1.0, le=600_000.0, description="deadline of a request, from its arrival; then 504"
     )
+    engine_timeout_s: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=3600.0,
+        description="a batch that computes longer makes `/health/live` fail; a worker process is replaced",
+    )
+    workers: int = Field(
+        default=1, ge=1, le=256, description="processes behind the one port, each with its own copy of the models"
+    )
     decode_threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="threads that decode; unset: the cores"
+        default_factory=available_cores,
+        ge=1,
+        le=256,
+        description="threads that decode, all workers together; unset: the cores",
     )
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="largest request body; more is answered 413")
     max_bodies_bytes: int = Field(
-        default=512 * 2**20, ge=1, description="request bodies in memory at a time, all together; more is answered 429"
+        default=512 * 2**20,
+        ge=1,
+        description="request bodies in memory of a process, all together; more is answered 429",
     )
     max_image_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS,

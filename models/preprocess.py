@@ -71,16 +71,11 @@ def load_image(data: bytes, spec: InputSpec, max_pixels: int = DEFAULT_MAX_PIXEL
     Returns uint8 [spec.height, spec.width, 3], RGB. Raises an `ImageError`. `max_pixels`, at most 2**28, is compared
     with the header's width times height before anything is decoded.
     """
-    image = _open(data, max_pixels)
-    try:
-        _decode(image, spec)
-        pixels = _render(image, spec)
-    except MemoryError as error:
-        raise TooManyPixels(f"the picture of {image.width} x {image.height} pixels does not fit in memory") from error
-    return np.asarray(pixels, dtype=np.uint8)
+    return to_pixels(open_image(data, max_pixels), spec)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def open_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """The first half of `load_image`: reads the header, and compares its size with the limit."""
     if not data:
         raise UnreadableImage("the picture is empty: 0 bytes came")
     try:
@@ -99,6 +94,16 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if (tile := _tile_pixels(image)) > max_pixels:
         raise TooManyPixels(f"the picture is stored in tiles of {tile:,} pixels, the limit is {max_pixels:,}")
     return image
+
+
+def to_pixels(image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """The second half of `load_image`, for a picture that has just been opened."""
+    try:
+        _decode(image, spec)
+        pixels = _render(image, spec)
+    except MemoryError as error:
+        raise TooManyPixels(f"the picture of {image.width} x {image.height} pixels does not fit in memory") from error
+    return np.asarray(pixels, dtype=np.uint8)
 
 
 def _tile_pixels(image: Image.Image) -> int:

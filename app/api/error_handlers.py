@@ -31,8 +31,8 @@ def detail(error: DemitasseError, request_id: str) -> ErrorDetail:
     """The body of an error, alone or as one entry of a batch. What is our fault is logged, not told."""
     if isinstance(error, InternalError):
         logger.error("%s: %s", error.code, error, exc_info=error)
-    body = ErrorDetail(code=error.code, message=error.message, request_id=request_id)
-    return body.model_copy(update={"retry_after_s": error.retry_after_s}) if isinstance(error, QueueFull) else body
+    more = {"retry_after_s": error.retry_after_s} if isinstance(error, QueueFull) else {}
+    return ErrorDetail(code=error.code, message=error.message, request_id=request_id, **more)
 
 
 def respond(error: DemitasseError, request: Request, headers: dict[str, str] | None = None) -> Response:

@@ -7,18 +7,22 @@ that fails is tried again image by image, so that a poisonous image fails alone;
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull
-from app.inference.engines.base import Engine, Images
+from app.inference.engines.base import Engine, Images, Infer, Probabilities, batch_sizes, shared_out
+from app.inference.turns import Turns
+from app.priority import stand_back
 
 Clock = Callable[[], float]
 
@@ -41,14 +45,36 @@ class BatchObserver(Protocol):
 
 
 class Device:
-    """What engines compute on: one batch at a time, models taking turns in the order in which they ask."""
+    """What engines compute on: one batch in each lane at a time, for which models take turns."""
 
-    def __init__(self) -> None:
-        self.turn = asyncio.Lock()
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+    def __init__(self, lanes: int = 1, clock: Clock = time.monotonic) -> None:
+        self.lanes = lanes
+        self.turns = Turns(lanes)
+        self._threads = ThreadPoolExecutor(lanes, "inference", stand_back)
+        self._clock = clock
+        self._since: dict[int, float] = {}  # by thread
+
+    @property
+    def busy_s(self) -> float:
+        """How long the oldest of the batches that are being computed has taken so far; 0 where there is none."""
+        started = list(self._since.values())
+        return self._clock() - min(started) if started else 0.0
+
+    async def run(self, infer: Infer, images: Images) -> Probabilities:
+        """Compute in a thread. The caller holds a lane, so that one is free."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._timed, infer, images)
+
+    def _timed(self, infer: Infer, images: Images) -> Probabilities:
+        """In the thread itself: an engine that hangs does so long after everybody has stopped waiting for it."""
+        thread = threading.get_ident()
+        self._since[thread] = self._clock()
+        try:
+            return infer(images)
+        finally:
+            del self._since[thread]
 
     def close(self) -> None:
-        self.thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -57,12 +83,6 @@ class _Waiting:
     deadline: float
     queued_at: float
     future: asyncio.Future[Inference]
-
-
-def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
-    """The sizes that engines see: powers of two up to the largest, and that one."""
-    powers = [2**i for i in range(max_batch_size.bit_length()) if 2**i < max_batch_size]
-    return (*powers, max_batch_size)
 
 
 class Batcher:
@@ -77,11 +97,14 @@ class Batcher:
         batch_wait_s: float,
         queue_size: int,
         observe: BatchObserver,
+        name: str = "",
         clock: Clock = time.monotonic,
     ) -> None:
+        """Batchers of the same `name` take turns at the device together, as the versions of one model do."""
         self._engine = engine
+        self._name = name
         self._device = device
-        self._sizes = batch_sizes(max_batch_size)
+        self._sizes = batch_sizes(shared_out(max_batch_size, len(engine.lanes)))
         self._batch_wait_s = batch_wait_s
         self._queue_size = queue_size
         self._observe = observe
@@ -93,6 +116,7 @@ class Batcher:
         self._seconds_per_image = 0.0
         self.under_way = 0
         self._held = 0
+        self._computing: set[asyncio.Task[None]] = set()
         self._worker = asyncio.create_task(self._work(), name="batcher")
 
     @property
@@ -146,17 +170,40 @@ class Batcher:
     async def close(self) -> None:
         """Answer all that is under way, then stop."""
         await self._idle.wait()
-        self._worker.cancel()
-        await asyncio.gather(self._worker, return_exceptions=True)
+        tasks = (self._worker, *self._computing)  # what is being computed now is for callers who have left
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self) -> None:
         while True:
             await self._until(1)
             if self._batch_wait_s:
                 await self._until_full()
-            async with self._device.turn:
-                if batch := self._take():
-                    await self._answer(batch)
+            if self._computing and not self._engine.lanes:
+                await asyncio.wait(self._computing)
+            lane = await self._device.turns.acquire(self._name)
+            infer, batch = self._next(lane)
+            if not batch:
+                self._device.turns.release(lane)
+                continue
+            task = asyncio.create_task(self._answer(infer, batch))
+            self._computing.add(task)
+            task.add_done_callback(partial(self._computed, lane))
+
+    def _next(self, lane: int) -> tuple[Infer, list[_Waiting]]:
+        """What this lane computes, and with which of the engine's functions: with all of it for who comes alone."""
+        if not self._engine.lanes:
+            return self._engine.infer, self._take(len(self._waiting))
+        free = 1 + self._device.turns.free
+        if free == self._device.lanes and len(self._waiting) == 1:
+            return self._engine.infer, self._take(1)
+        # A lane's share of what waits, unless that has been waited for
+        return self._engine.lanes[lane], self._take(math.ceil(len(self._waiting) / (1 if self._batch_wait_s else free)))
+
+    def _computed(self, lane: int, task: asyncio.Task[None]) -> None:
+        self._computing.discard(task)
+        self._device.turns.release(lane)
 
     async def _until(self, count: int) -> None:
         while len(self._waiting) < count:
@@ -172,26 +219,32 @@ class Batcher:
         except TimeoutError:
             pass
 
-    def _take(self) -> list[_Waiting]:
-        """The longest waiting, as many as fill one of the sizes; late and abandoned ones are dropped."""
+    def _take(self, most: int) -> list[_Waiting]:
+        """The longest waiting, as many as fill one of the sizes, at most `most`; late ones are dropped."""
         now = self._clock()
+        most = min(self._sizes[-1], most)
         alive: list[_Waiting] = []
+        gone: list[_Waiting] = []
         for item in self._waiting.values():
+            if len(alive) == most:
+                break
             if item.future.done():
-                continue
-            if item.deadline <= now:
+                gone.append(item)
+            elif item.deadline <= now:
+                gone.append(item)
                 late = (now - item.deadline) * 1000
                 item.future.set_exception(DeadlinePassed(f"the deadline passed {late:.0f} ms ago, in the queue"))
             else:
                 alive.append(item)
         size = max((size for size in self._sizes if size <= len(alive)), default=0)
-        self._waiting = {item.future: item for item in alive[size:]}
+        for item in (*gone, *alive[:size]):
+            del self._waiting[item.future]
         return alive[:size]
 
-    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+    async def _answer(self, infer: Infer, batch: Sequence[_Waiting]) -> None:
         started = self._clock()
         try:
-            probabilities = await self._infer(batch)
+            probabilities = await self._infer(infer, batch)
         except Exception as error:
             self._observe(len(batch), failed=True)
             if len(batch) == 1:
@@ -201,18 +254,18 @@ class Batcher:
                 return
             for item in batch:
                 if not item.future.done():
-                    await self._answer([item])
+                    await self._answer(infer, [item])
             return
         seconds = self._clock() - started
         self._observe(len(batch), failed=False)
-        self._seconds_per_image += _SMOOTHING * (seconds / len(batch) - self._seconds_per_image)
+        per_image = seconds / len(batch) / max(1, len(self._engine.lanes))
+        self._seconds_per_image += _SMOOTHING * (per_image - self._seconds_per_image)
         for item, row in zip(batch, probabilities, strict=True):
             _settle(item.future, Inference(row, started - item.queued_at, seconds))
 
-    async def _infer(self, batch: Sequence[_Waiting]) -> npt.NDArray[np.float32]:
+    async def _infer(self, infer: Infer, batch: Sequence[_Waiting]) -> Probabilities:
         images = np.stack([item.image for item in batch])
-        loop = asyncio.get_running_loop()
-        probabilities = await loop.run_in_executor(self._device.thread, self._engine.infer, images)
+        probabilities = await self._device.run(infer, images)
         if probabilities.shape[0] != len(batch) or not np.isfinite(probabilities).all():
             raise ValueError(f"the engine gave {probabilities.shape} for {len(batch)} images, or numbers not finite")
         # Engines may reuse the memory of their outputs for the next batch

@@ -1,33 +1,58 @@
-"""Pictures to pixels, in worker threads: Pillow releases the interpreter while it decodes and resizes."""
+"""Pictures to pixels, in worker threads: Pillow releases the interpreter while it decodes and resizes.
+
+Models take turns at the threads, so that a long queue before one of them is no queue before another. Thumbnails are
+decoded on the spot: the way to a thread and back takes longer.
+"""
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from app.errors import TooManyPixels, UnreadableImage, UnsupportedMediaType
 from app.inference.engines.base import Images
+from app.inference.turns import Turns
+from app.priority import stand_back
 from models import preprocess
 from models.manifest import InputSpec
+
+# A header of JPEG or PNG is read in microseconds; other formats may take their memory while they are opened
+_THUMBNAIL_FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+_THUMBNAIL_BYTES = 8192
+_THUMBNAIL_PIXELS = 128 * 128
 
 
 class Decoder:
     def __init__(self, threads: int, max_pixels: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(threads, "decode", stand_back)
+        self._turns = Turns(2 * threads)  # so many that a thread which is done finds the next picture waiting
         self._max_pixels = max_pixels
 
-    async def decode(self, data: bytes, spec: InputSpec) -> Images:
+    async def decode(self, data: bytes, spec: InputSpec, model: str = "") -> Images:
         """uint8 [H, W, 3] as the spec says. A caller who leaves before its turn costs nothing.
 
         Raises `UnreadableImage`, `UnsupportedMediaType` or `TooManyPixels`.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._pool, preprocess.load_image, data, spec, self._max_pixels)
-        except preprocess.UnreadableImage as error:
-            raise UnreadableImage(str(error)) from error
-        except preprocess.UnsupportedImage as error:
-            raise UnsupportedMediaType(str(error)) from error
-        except preprocess.TooManyPixels as error:
-            raise TooManyPixels(str(error)) from error
+        with _in_our_words():
+            if len(data) <= _THUMBNAIL_BYTES and data.startswith(_THUMBNAIL_FORMATS):
+                image = preprocess.open_image(data, self._max_pixels)
+                if image.width * image.height <= _THUMBNAIL_PIXELS:
+                    return preprocess.to_pixels(image, spec)
+            async with self._turns.take(model):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._pool, preprocess.load_image, data, spec, self._max_pixels)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except preprocess.UnreadableImage as error:
+        raise UnreadableImage(str(error)) from error
+    except preprocess.UnsupportedImage as error:
+        raise UnsupportedMediaType(str(error)) from error
+    except preprocess.TooManyPixels as error:
+        raise TooManyPixels(str(error)) from error

@@ -37,7 +37,7 @@ class Pipeline:
     ) -> tuple[Ranking, Timing]:
         """Classify one picture on one version. `deadline` is a time of `time.monotonic`."""
         with self._stage("decode") as decoding:
-            image = await self._decoder.decode(data, manifest.input)
+            image = await self._decoder.decode(data, manifest.input, manifest.name)
         inference = await batcher.submit(image, deadline)
         self._observe("queue", inference.queue_s)
         self._observe("inference", inference.inference_s)

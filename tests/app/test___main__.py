@@ -1,27 +1,16 @@
-"""`python -m app`: its exit codes, its greeting, and the order in which it stops."""
+"""`python -m app`: its exit codes and its greeting."""
 
-import asyncio
 import logging
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from app import __main__ as entry
 from app.inference.engines.base import EngineError
 from app.settings import Settings
-
-
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    clock = [100.0]
-    monkeypatch.setattr(entry, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    return clock
 
 
 @pytest.fixture(autouse=True)
@@ -32,57 +21,6 @@ def _logging_as_it_was() -> Iterator[None]:
     root.handlers = handlers
     root.setLevel(levels[0])
     uvicorns.setLevel(levels[1])
-
-
-def _server(drain_delay_s: float = 5.0) -> Any:
-    app = FastAPI()
-    app.state.draining = False
-    return entry.Server(uvicorn.Config(app, log_config=None), app, drain_delay_s)
-
-
-def _stops(server: Any) -> bool:
-    return asyncio.run(server.on_tick(1))
-
-
-def test_sigterm_fails_readiness_first_and_stops_accepting_after_the_delay(now: list[float]) -> None:
-    server = _server(drain_delay_s=5.0)
-    assert not _stops(server)
-    server.handle_exit(signal.SIGTERM, None)
-    assert (server._app.state.draining, server.should_exit) == (True, False)
-    now[0] = 104.9
-    assert not _stops(server)
-    now[0] = 105.0
-    assert _stops(server)
-    assert (server.should_exit, server.force_exit) == (True, False)
-
-
-def test_sigint_stops_accepting_at_once_but_still_answers(now: list[float]) -> None:
-    server = _server()
-    server.handle_exit(signal.SIGINT, None)
-    assert _stops(server)
-    assert (server._app.state.draining, server.force_exit) == (True, False)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "stops", "forced"),
-    [
-        (signal.SIGINT, signal.SIGINT, True, True),
-        (signal.SIGTERM, signal.SIGINT, True, True),
-        (signal.SIGTERM, signal.SIGTERM, False, False),
-        (signal.SIGINT, signal.SIGTERM, True, False),
-    ],
-)
-def test_second_sigint_waits_for_nobody(
-    first: signal.Signals, second: signal.Signals, stops: bool, forced: bool, now: list[float]
-) -> None:
-    server = _server()
-    server.handle_exit(first, None)
-    now[0] = 103.0
-    server.handle_exit(second, None)
-    assert (_stops(server), server.force_exit) == (stops, forced)
-    now[0] = 105.0  # a second signal never puts off what the first one has asked for
-    assert _stops(server)
-    assert server._captured_signals == []  # uvicorn would raise them again, and spoil the exit code
 
 
 def test_settings_that_cannot_work_end_with_2_and_say_which(
@@ -97,39 +35,65 @@ def test_settings_that_cannot_work_end_with_2_and_say_which(
     ]
 
 
+def _raises(*_: object, **__: object) -> Any:
+    raise EngineError("no engine is installed")
+
+
+def _ran(monkeypatch: pytest.MonkeyPatch, exit_code: int = 0) -> list[tuple[str, Settings]]:
+    """What `main` runs instead of servers, each of which ends with the exit code."""
+    ran: list[tuple[str, Settings]] = []
+
+    def serve(settings: Settings, greet: object) -> int:
+        ran.append(("serve", settings))
+        return exit_code
+
+    def supervise(settings: Settings) -> int:
+        ran.append(("supervise", settings))
+        return exit_code
+
+    monkeypatch.setattr(entry.server, "serve", serve)
+    monkeypatch.setattr(entry.server, "supervise", supervise)
+    return ran
+
+
 def test_engine_that_cannot_be_had_ends_with_1_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def create_app(*_: object, **__: object) -> FastAPI:
-        raise EngineError("no engine is installed")
-
-    monkeypatch.setattr(entry, "create_app", create_app)
+    monkeypatch.setattr(entry.server, "serve", _raises)
     assert entry.main() == 1
     assert capsys.readouterr().err == "error: no engine is installed\n"
 
 
-def _main(monkeypatch: pytest.MonkeyPatch, run: Any) -> int:
-    monkeypatch.setattr(entry, "create_app", lambda *_, **__: FastAPI())
-    monkeypatch.setattr(entry.Server, "run", run)
-    return entry.main()
+def test_engine_that_is_not_installed_is_said_once_for_all_workers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = _ran(monkeypatch)
+    monkeypatch.setattr(entry.engines, "choose", _raises)
+    monkeypatch.setenv("WORKERS", "2")
+    assert entry.main() == 1
+    assert ran == []
+    assert capsys.readouterr().err == "error: no engine is installed\n"
 
 
-def test_server_gets_the_settings_and_ends_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    servers: list[Any] = []
-    for name, value in (("PORT", "81"), ("HOST", "0.0.0.0"), ("DRAIN_TIMEOUT_S", "12"), ("DRAIN_DELAY_S", "3")):
+@pytest.mark.parametrize(("workers", "chosen"), [("1", "serve"), ("2", "supervise"), ("256", "supervise")])
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_one_worker_is_served_and_several_are_supervised(
+    workers: str, chosen: str, exit_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = _ran(monkeypatch, exit_code)
+    monkeypatch.setenv("WORKERS", workers)
+    assert entry.main() == exit_code
+    assert [(name, settings.workers) for name, settings in ran] == [(chosen, int(workers))]
+
+
+def test_start_of_several_workers_says_where_they_listen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ran(monkeypatch)
+    for name, value in (("WORKERS", "3"), ("HOST", "0.0.0.0"), ("LOG_FORMAT", "text")):
         monkeypatch.setenv(name, value)
-    assert _main(monkeypatch, lambda server: servers.append(server)) == 0
-    config = servers[0].config
-    assert (config.host, config.port, config.timeout_graceful_shutdown) == ("0.0.0.0", 81, 12)
-    assert servers[0]._drain_delay_s == 3.0
-    assert (config.access_log, config.log_config, config.server_header) == (False, None, False)
-
-
-def test_port_that_is_taken_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(_: Any) -> None:
-        raise SystemExit(3)
-
-    assert _main(monkeypatch, run) == 1
+    entry.main()
+    assert capsys.readouterr().out.endswith("Demitasse is starting 3 workers on http://127.0.0.1:8080\n")
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,12 @@ def test_docstring_draws_each_error_below_its_parent() -> None:
             depth = len(match[1]) // 4 + 1
             parents[depth] = match[2]
             assert [base.__name__ for base in getattr(errors, match[2]).__bases__] == [parents[depth - 1]]
-    assert parents == {0: "DemitasseError", 1: "DeadlinePassed", 2: "Draining"}
+    assert parents == {0: "DemitasseError", 1: "DeadlinePassed", 2: "EngineStuck"}
 
 
 def test_codes_are_unique() -> None:
     codes = [error.code for error in _below(DemitasseError) - {DemitasseError}]
-    assert len(codes) == len(set(codes)) == 17
+    assert len(codes) == len(set(codes)) == 18
 
 
 def test_message_is_what_the_exception_says() -> None:

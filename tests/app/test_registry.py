@@ -30,7 +30,7 @@ async def _registry(root: Path, load_engine: EngineFactory = FakeEngine, **optio
             engine, device, max_batch_size=2, batch_wait_s=0, queue_size=9, observe=lambda size, failed: None
         )
     )
-    registry = Registry(ModelRepository(root), load_engine, make, (1, 2), **options)
+    registry = Registry(ModelRepository(root), load_engine, make, 2, **options)
     try:
         yield registry
     finally:
@@ -55,7 +55,7 @@ async def test_versions_are_loaded_warmed_and_answer(tmp_path: Path) -> None:
         await registry.refresh()
         assert _versions(registry) == [("cups", 9), ("cups", 10), ("mugs", 1)]
         live = registry.get("cups")
-        assert (live.folder.version, live.manifest.version, live.engine.sizes) == (10, 10, [1, 2])
+        assert (live.folder.version, live.manifest.version, live.engine.sizes) == (10, 10, [2, 1])
         assert await _ask(live, 77) == 77
         assert registry.refused == {}
 
@@ -172,6 +172,28 @@ async def test_refused_version_is_tried_again_only_once_its_manifest_changes(tmp
         rewrite_manifest(folder, description="as before, but tried again")
         await registry.refresh()
         assert (tries, _versions(registry), registry.refused) == ([1, 1], [("cups", 1)], {})
+
+
+async def test_version_that_goes_while_it_is_looked_at_keeps_no_other_from_being_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path, "cups")
+    publish(tmp_path, "mugs")
+    contents = ModelRepository.contents
+
+    def gone(repository: ModelRepository, folder: VersionFolder) -> Any:
+        if folder.name == "cups":
+            raise FileNotFoundError("cups/1/saved_model.pb")
+        return contents(repository, folder)
+
+    monkeypatch.setattr(ModelRepository, "contents", gone)
+    async with _registry(tmp_path) as registry:
+        await registry.refresh()
+        assert (_versions(registry), registry.ready) == ([("mugs", 1)], True)
+        assert "a version could not be looked at: cups/1/saved_model.pb" in caplog.text
+        monkeypatch.undo()
+        await registry.refresh()
+        assert _versions(registry) == [("cups", 1), ("mugs", 1)]
 
 
 async def test_refusal_is_forgotten_with_its_folder(tmp_path: Path) -> None:

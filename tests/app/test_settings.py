@@ -9,7 +9,7 @@ from app.settings import Settings
 
 KNOBS = """
 HOST=0.0.0.0 PORT=80 MODEL_REPOSITORY=/srv/models DEFAULT_MODEL=cups ENGINE=tensorflow PRECISION=f32
-MAX_BATCH_SIZE=3 BATCH_WAIT_MS=1.5 QUEUE_SIZE=4 REQUEST_TIMEOUT_MS=500 DECODE_THREADS=2
+MAX_BATCH_SIZE=3 BATCH_WAIT_MS=1.5 QUEUE_SIZE=4 REQUEST_TIMEOUT_MS=500 ENGINE_TIMEOUT_S=2.5 WORKERS=3 DECODE_THREADS=2
 MAX_BODY_BYTES=1000 MAX_BODIES_BYTES=9000 MAX_IMAGE_PIXELS=2000 MAX_FILES=5 RELOAD_INTERVAL_S=0.5
 DRAIN_DELAY_S=0 DRAIN_TIMEOUT_S=30 LOG_LEVEL=debug LOG_FORMAT=json
 """
@@ -17,6 +17,7 @@ OUT_OF_RANGE = """
 PORT=0 PORT=65536 ENGINE=onnx PRECISION=int4 MAX_BATCH_SIZE=0 MAX_BATCH_SIZE=257 MAX_BATCH_SIZE=2.5
 BATCH_WAIT_MS=-0.1 BATCH_WAIT_MS=nan BATCH_WAIT_MS=1001 QUEUE_SIZE=0 QUEUE_SIZE=100001
 REQUEST_TIMEOUT_MS=0.5 REQUEST_TIMEOUT_MS=inf DECODE_THREADS=0 DECODE_THREADS=257
+ENGINE_TIMEOUT_S=0 ENGINE_TIMEOUT_S=nan ENGINE_TIMEOUT_S=3601 WORKERS=0 WORKERS=257
 MAX_BODY_BYTES=0 MAX_BODIES_BYTES=0 MAX_IMAGE_PIXELS=0 MAX_IMAGE_PIXELS=268435457 MAX_FILES=0 MAX_FILES=10001
 RELOAD_INTERVAL_S=0 RELOAD_INTERVAL_S=nan RELOAD_INTERVAL_S=3601
 DRAIN_DELAY_S=-1 DRAIN_DELAY_S=61 DRAIN_TIMEOUT_S=-1 DRAIN_TIMEOUT_S=601 LOG_LEVEL=loud LOG_FORMAT=xml
@@ -26,7 +27,7 @@ DRAIN_DELAY_S=-1 DRAIN_DELAY_S=61 DRAIN_TIMEOUT_S=-1 DRAIN_TIMEOUT_S=601 LOG_LEV
 def test_defaults_listen_on_this_machine_alone_and_never_wait_for_a_batch() -> None:
     settings = Settings()
     assert (settings.host, settings.port) == ("127.0.0.1", 8080)
-    assert (settings.max_batch_size, settings.batch_wait_ms, settings.queue_size) == (8, 0.0, 256)
+    assert (settings.max_batch_size, settings.batch_wait_ms, settings.queue_size) == (8, 0.0, 128)
     assert settings.request_timeout_ms == 10_000
     assert settings.decode_threads >= 1
     assert (settings.model_repository / "manifest.py").is_file()
@@ -66,7 +67,7 @@ def test_every_number_has_a_least_value_and_a_unit_in_its_name() -> None:
         assert field.description, name
         if field.annotation in (int, float):
             assert any(hasattr(bound, "ge") for bound in field.metadata), name
-            assert name == "port" or name.endswith(units), name
+            assert name in ("port", "workers") or name.endswith(units), name
 
 
 def test_unknown_variables_are_ignored(tmp_path: Path) -> None:

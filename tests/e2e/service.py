@@ -23,7 +23,7 @@ PATIENCE_S = 60.0  # against hanging for ever; no promise about speed
 class Service:
     """`python -m app` on a free port of the loopback interface, with its JSON log kept in a file."""
 
-    def __init__(self, log: Path, **environment: str) -> None:
+    def __init__(self, log: Path, module: str = "app", **environment: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -31,7 +31,7 @@ class Service:
         kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")}
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app"],
+                [sys.executable, "-m", module],
                 cwd=ROOT,
                 env={**kept, "PORT": str(self.port), "LOG_FORMAT": "json", **environment},
                 stdout=out,

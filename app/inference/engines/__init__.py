@@ -32,15 +32,28 @@ def choose(choice: EngineChoice) -> EngineName:
     raise EngineError("no engine is installed; install the extra 'openvino', 'tensorflow' or 'gpu'")
 
 
-def factory(name: EngineName, precision: PrecisionChoice) -> EngineFactory:
-    """Loads versions on that engine. Imports its library; raises `EngineError` for a precision that it lacks."""
+def lanes(name: EngineName, threads: int) -> int:
+    """How many batches that engine computes side by side. Imports its library."""
+    if name == "tensorflow":
+        return 1
+    from app.inference.engines import openvino
+
+    return openvino.lanes(threads)
+
+
+def factory(name: EngineName, precision: PrecisionChoice, threads: int) -> EngineFactory:
+    """Loads versions on that engine, which computes in so many threads on a CPU.
+
+    Imports its library; raises `EngineError` for a precision that it lacks.
+    """
     if name == "tensorflow":
         from app.inference.engines import tensorflow
 
+        tensorflow.set_threads(threads)
         return partial(tensorflow.TensorFlowEngine, precision=tensorflow.resolve_precision(precision))
     from app.inference.engines import openvino
 
-    return partial(openvino.OpenVinoEngine, precision=openvino.resolve_precision(precision))
+    return partial(openvino.OpenVinoEngine, precision=openvino.resolve_precision(precision), threads=threads)
 
 
 def _has_gpu() -> bool:

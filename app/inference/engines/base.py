@@ -1,5 +1,7 @@
 """What an engine is, and how a version proves itself on one."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 from zipfile import BadZipFile
 
@@ -17,27 +19,51 @@ class EngineError(Exception):
     """An engine that can't be had here, or a version that it can't run as its manifest says."""
 
 
+Infer = Callable[[Images], Probabilities]
+
+
 class Engine(Protocol):
-    """One version, ready to compute. `infer` is called by one thread at a time."""
+    """One version, ready to compute.
+
+    `infer` computes with all that the device has. `lanes` compute side by side, each with a share of the device: under
+    load, two batches on a core each are done sooner than one batch on two cores, which wait for each other after every
+    layer. An engine without lanes computes one batch at a time. Each function is called by one thread at a time.
+    """
 
     name: str
     device: str
     precision: Precision
 
+    @property
+    def lanes(self) -> Sequence[Infer]:
+        """Empty where there are none."""
+
     def infer(self, images: Images) -> Probabilities:
         """uint8 [N, H, W, 3] -> float32 [N, C]."""
 
 
-def prove(engine: Engine, folder: VersionFolder, manifest: Manifest, batch_sizes: tuple[int, ...]) -> None:
+def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
+    """The sizes that engines see: powers of two up to the largest, and that one."""
+    powers = [2**i for i in range(max_batch_size.bit_length()) if 2**i < max_batch_size]
+    return (*powers, max_batch_size)
+
+
+def shared_out(max_batch_size: int, lanes: int) -> int:
+    """The largest batch of a lane: all lanes together compute `max_batch_size` images at a time."""
+    return max(1, max_batch_size // max(1, lanes))
+
+
+def prove(engine: Engine, folder: VersionFolder, manifest: Manifest, max_batch_size: int) -> None:
     """Compare the engine with golden.npz at every batch size, which warms each of them up as well.
 
     Raises `EngineError` where shapes, number of classes or probabilities are not as the manifest says.
     """
     images, expected = _golden(folder, manifest)
     tolerance = manifest.golden_tolerance[engine.precision]
-    for size in batch_sizes:
+
+    def check(infer: Infer, size: int) -> None:
         rows = np.arange(size) % len(images)
-        found = engine.infer(np.ascontiguousarray(images[rows]))
+        found = infer(np.ascontiguousarray(images[rows]))
         if found.shape != (size, len(manifest.labels)):
             raise EngineError(
                 f"{folder.path}: the model gives {found.shape[1:]} probabilities, "
@@ -49,6 +75,15 @@ def prove(engine: Engine, folder: VersionFolder, manifest: Manifest, batch_sizes
                 f"{folder.path}: a probability of {GOLDEN_FILE} is off by {difference:.4f} on {engine.name} "
                 f"({engine.precision}), the manifest allows {tolerance}"
             )
+
+    if not engine.lanes:
+        for size in reversed(batch_sizes(max_batch_size)):  # memory taken for the largest does for the others
+            check(engine.infer, size)
+        return
+    check(engine.infer, 1)  # lanes compute whatever is more
+    with ThreadPoolExecutor(len(engine.lanes)) as pool:  # at the same time, as later
+        for size in reversed(batch_sizes(shared_out(max_batch_size, len(engine.lanes)))):
+            list(pool.map(check, engine.lanes, [size] * len(engine.lanes)))
 
 
 def _golden(folder: VersionFolder, manifest: Manifest) -> tuple[Images, Probabilities]:

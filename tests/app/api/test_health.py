@@ -52,6 +52,28 @@ async def test_draining_service_is_live_but_not_ready(tmp_path: Path) -> None:
     assert (ready.status_code, ready.json()["error"]["code"]) == (503, "draining")
 
 
+async def test_service_is_not_live_while_its_engine_hangs_and_is_again_once_it_goes_on(tmp_path: Path) -> None:
+    async def live() -> tuple[int, str]:
+        answer = await served.http.get("/health/live")
+        return answer.status_code, answer.json().get("error", {}).get("code", "")
+
+    now = [100.0]
+    publish(tmp_path)
+    async with serving(tmp_path, HeldEngine, engine_timeout_s=5) as served:
+        served.app.state.device._clock = lambda: now[0]
+        asked = asyncio.create_task(served.http.post("/predict", content=png(1), headers=PNG))
+        await until(lambda: served.engine.sizes)
+        now[0] = 105.0
+        assert await live() == (200, "")
+        now[0] = 105.1
+        assert await live() == (503, "engine_stuck")
+        message = (await served.http.get("/health/live")).json()["error"]["message"]
+        assert message == "a batch has been computing for 5 s; this process has to be replaced"
+        served.engine.let()
+        assert (await asked).status_code == 200
+        assert await live() == (200, "")
+
+
 async def test_metrics_count_requests_stages_batches_and_failures(tmp_path: Path) -> None:
     class Choosy(FakeEngine):
         def infer(self, images: np.ndarray) -> np.ndarray:

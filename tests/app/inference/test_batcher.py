@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull
-from app.inference.batcher import Batcher, Device, Inference, batch_sizes
+from app.inference.batcher import Batcher, Device, Inference
+from app.inference.engines.base import batch_sizes
 from tests.app.conftest import FakeEngine, HeldEngine, shades, until
 
 
@@ -156,7 +157,7 @@ async def test_caller_that_leaves_while_its_batch_is_made_up_is_skipped() -> Non
         await until(lambda: batcher.queued == 2)
         for caller in leaving:
             caller.cancel()
-        assert batcher._take() == []  # before the event loop gets to tell them
+        assert batcher._take(1) == []  # before the event loop gets to tell them
         engine.let()
         await asyncio.gather(*running)
 
@@ -324,14 +325,53 @@ async def test_models_on_one_device_take_turns() -> None:
     busy, other = Named(), Named()
     busy.name, other.name = "busy", "other"
     device = Device()
-    async with _batching(busy, device, max_batch_size=4) as a, _batching(other, device) as b:
+    async with (
+        _batching(busy, device, max_batch_size=4, name="busy") as a,
+        _batching(other, device, name="other") as b,
+    ):
         crowd = _asking(a, *range(100))
         await until(lambda: order == ["busy"])
         single = _asking(b, 200)
         await until(lambda: b.queued == 1)
         leave.set()
         assert await asyncio.gather(*crowd, *single) == [*range(100), 200]
-    assert order[:3] == ["busy", "other", "busy"]
+    assert order[:4] == ["busy", "other", "busy", "busy"]
+
+
+class _HeldAndFailing(HeldEngine):
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        super().infer(images)
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("engine", [HeldEngine(), _HeldAndFailing()])
+async def test_device_tells_how_long_its_batch_has_been_computing(engine: HeldEngine) -> None:
+    now = [10.0]
+    device = Device(clock=lambda: now[0])
+    async with _batching(engine, device) as batcher:
+        assert device.busy_s == 0
+        asked = _asking(batcher, 1)
+        await until(lambda: engine.sizes == [1])
+        now[0] = 12.5
+        assert device.busy_s == 2.5
+        engine.let()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert device.busy_s == 0
+
+
+async def test_device_stays_busy_with_a_batch_that_everybody_has_left() -> None:
+    now = [10.0]
+    engine, device = HeldEngine(), Device(clock=lambda: now[0])
+    async with _batching(engine, device) as batcher:
+        caller = _asking(batcher, 1)[0]
+        await until(lambda: engine.sizes == [1])
+        caller.cancel()
+        await asyncio.wait([caller])
+        await batcher.close()  # as where the version is taken away, or the service stops
+        now[0] = 40.0
+        assert device.busy_s == 30
+        engine.let()
+        await until(lambda: device.busy_s == 0)
 
 
 async def test_close_answers_what_is_under_way_and_then_stops() -> None:
@@ -370,3 +410,102 @@ async def test_what_a_batch_leaves_over_does_not_wait_again() -> None:
     async with _batching(engine, batch_wait_s=3600.0, clock=lambda: next(readings)) as batcher:
         assert await asyncio.gather(*_asking(batcher, *range(7))) == list(range(7))
     assert engine.sizes == [4, 2, 1]
+
+
+class _TwoLanes(HeldEngine):
+    """Its lanes compute as it does, and note what they saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second = HeldEngine(), HeldEngine()
+        self.halves = (first, second)
+        self.lanes = (first.infer, second.infer)
+
+    def let(self, batches: int = 1000) -> None:
+        for engine in self.halves:
+            engine.let(batches)
+        super().let(batches)
+
+    @property
+    def seen(self) -> tuple[list[int], list[int], list[int]]:
+        """Sizes of the batches that the whole engine and its two lanes computed."""
+        return self.sizes, self.halves[0].sizes, self.halves[1].sizes
+
+
+async def test_lanes_share_what_waits_and_compute_side_by_side() -> None:
+    engine = _TwoLanes()
+    async with _batching(engine, Device(lanes=2)) as batcher:
+        asked = _asking(batcher, *range(8))
+        await until(lambda: engine.seen == ([], [4], [4]))
+        more = _asking(batcher, *range(8, 20))
+        await until(lambda: batcher.queued == 12)
+        engine.halves[1].let(1)
+        # The lane that is free first takes what waits, as much as is a lane's part of the largest batch
+        await until(lambda: engine.seen == ([], [4], [4, 4]))
+        engine.let()
+        assert await asyncio.gather(*asked, *more) == list(range(20))
+    assert engine.sizes == []
+
+
+async def test_batch_that_was_waited_for_is_not_shared_out() -> None:
+    engine = _TwoLanes()
+    async with _batching(engine, Device(lanes=2), batch_wait_s=20.0) as batcher:
+        asked = _asking(batcher, *range(4))
+        await until(lambda: sum(map(len, engine.seen)) == 1)
+        assert sorted(engine.seen) == [[], [], [4]]
+        engine.let()
+        assert await asyncio.gather(*asked) == list(range(4))
+
+
+async def test_image_that_comes_alone_is_computed_with_all_of_the_device() -> None:
+    engine = _TwoLanes()
+    async with _batching(engine, Device(lanes=2)) as batcher:
+        asked = _asking(batcher, 1)
+        await until(lambda: engine.seen == ([1], [], []))
+        asked += _asking(batcher, 2)  # who comes while that is being computed gets what is left
+        await until(lambda: sum(map(len, engine.seen)) == 2)
+        assert engine.sizes == [1]
+        engine.let()
+        assert await asyncio.gather(*asked) == [1, 2]
+
+
+async def test_engine_without_lanes_has_one_caller_at_a_time_beside_one_that_has_them() -> None:
+    class Alone(FakeEngine):
+        within = most_within = 0
+
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            self.within += 1
+            self.most_within = max(self.most_within, self.within)
+            threading.Event().wait(0.002)  # long enough for another thread to come in
+            self.within -= 1
+            return super().infer(images)
+
+    small, large = Alone(), _TwoLanes()
+    device = Device(lanes=2)
+    async with _batching(small, device, name="small") as a, _batching(large, device, name="large") as b:
+        assert await asyncio.gather(*_asking(a, *range(40))) == list(range(40))
+        assert (small.most_within, small.sizes) == (1, [8] * 5)
+        crowd = _asking(b, *range(8))
+        await until(lambda: large.seen == ([], [4], [4]))
+        large.halves[0].let(1)
+        assert await asyncio.gather(*_asking(a, *range(40))) == list(range(40))  # in the lane that is free
+        assert (small.most_within, b.queued) == (1, 0)
+        large.let()
+        assert await asyncio.gather(*crowd) == list(range(8))
+
+
+async def test_clock_that_jumps_ahead_ends_what_waits_and_nothing_that_comes_later() -> None:
+    now = [0.0]
+    engine = HeldEngine()
+    async with _batching(engine, clock=lambda: now[0]) as batcher:
+        running = _asking(batcher, 1, deadline=10.0)
+        await until(lambda: engine.sizes == [1])
+        waiting = _asking(batcher, 2, deadline=10.0)
+        await until(lambda: batcher.queued == 1)
+        now[0] = 1e6
+        engine.let()
+        assert await asyncio.gather(*running) == [1]
+        with pytest.raises(DeadlinePassed):
+            await waiting[0]
+        assert await _ask(batcher, 3, deadline=now[0] + 10.0) == 3
+        assert (batcher.queued, batcher.under_way) == (0, 0)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.inference.engines.base import EngineError, prove
+from app.inference.engines.base import EngineError, prove, shared_out
 from models.repository import ModelRepository, VersionFolder
 from tests.app.conftest import FakeEngine, publish
 
 
-def _prove(engine: Any, folder: VersionFolder, sizes: tuple[int, ...] = (1, 2, 4)) -> None:
-    prove(engine, folder, ModelRepository(folder.path.parent.parent).read(folder), sizes)
+def _prove(engine: Any, folder: VersionFolder, max_batch_size: int = 4) -> None:
+    prove(engine, folder, ModelRepository(folder.path.parent.parent).read(folder), max_batch_size)
 
 
 class _Off(FakeEngine):
@@ -24,10 +24,35 @@ class _Off(FakeEngine):
         return super().infer(images) + (self.off if len(images) == self.at_size else 0)
 
 
-def test_engine_is_proved_and_warmed_at_every_batch_size(tmp_path: Path) -> None:
+def test_engine_is_proved_and_warmed_at_every_batch_size_the_largest_first(tmp_path: Path) -> None:
     engine = FakeEngine()
     _prove(engine, publish(tmp_path))
-    assert engine.sizes == [1, 2, 4]
+    assert engine.sizes == [4, 2, 1]
+
+
+def _with_lanes(*lanes: FakeEngine) -> FakeEngine:
+    engine = FakeEngine()
+    engine.lanes = tuple(lane.infer for lane in lanes)
+    return engine
+
+
+def test_each_lane_is_proved_at_its_share_of_every_batch_size_and_the_whole_with_one_image(tmp_path: Path) -> None:
+    lanes = FakeEngine(), FakeEngine()
+    engine = _with_lanes(*lanes)
+    _prove(engine, publish(tmp_path), max_batch_size=8)
+    assert (engine.sizes, [lane.sizes for lane in lanes]) == ([1], [[4, 2, 1], [4, 2, 1]])
+
+
+def test_lane_that_is_wrong_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"is off by 0\.5000"):
+        _prove(_with_lanes(FakeEngine(), _Off(0.5, at_size=2)), publish(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("max_batch_size", "lanes", "largest"), [(8, 0, 8), (8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 4, 1), (1, 2, 1)]
+)
+def test_lanes_share_the_largest_batch(max_batch_size: int, lanes: int, largest: int) -> None:
+    assert shared_out(max_batch_size, lanes) == largest
 
 
 @pytest.mark.parametrize(("off", "precision"), [(0.02, "f32"), (-0.02, "f32"), (0.2, "bf16"), (float("nan"), "f32")])

@@ -51,7 +51,7 @@ def test_without_a_gpu_driver_tensorflow_is_not_even_imported(tmp_path: Path) ->
         "import sys; from pathlib import Path; from app.inference import engines;"
         f"engines._GPU_DEVICES = (Path({str(tmp_path / 'nvidia0')!r}),);"
         "assert engines.choose('auto') == 'openvino';"
-        "assert engines.factory('openvino', 'auto');"
+        "assert engines.factory('openvino', 'auto', 1);"
         "print('tensorflow' in sys.modules, 'openvino' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,5 +1,6 @@
 """OpenVINO on models made by hand; that it agrees with TensorFlow on a trained one is for tests/contract."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import openvino as ov
 import openvino.opset13 as ops
 import pytest
 
-from app.inference.engines import factory
+from app.inference.engines import factory, lanes, openvino
 from app.inference.engines.base import EngineError, prove
 from app.inference.engines.openvino import OpenVinoEngine, resolve_precision
 from models.manifest import Manifest
@@ -46,7 +47,39 @@ def test_probabilities_are_those_of_the_model_at_any_batch_size(tmp_path: Path) 
 
 def test_version_proves_itself_on_the_engine_of_this_machine(tmp_path: Path) -> None:
     folder, read = _version(tmp_path)
-    prove(factory("openvino", "auto")(folder, read), folder, read, (1, 2))
+    prove(factory("openvino", "auto", 1)(folder, read), folder, read, 2)
+
+
+def test_lanes_compute_what_the_whole_does_each_in_a_thread_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "_WORTH_LANES_S", 0.0)  # the network is a small one
+    engine = OpenVinoEngine(*_version(tmp_path), "f32", threads=2)
+    assert len(engine.lanes) == 2
+
+    def compute(lane: int, shift: int) -> np.ndarray:
+        return engine.lanes[lane](_pictures(8) + np.uint8(shift))
+
+    with ThreadPoolExecutor(2) as pool:
+        for shift in range(20):
+            for lane, found in enumerate(pool.map(compute, (0, 1), (shift, 20 + shift))):
+                np.testing.assert_allclose(found, shades(_pictures(8) + np.uint8(shift + 20 * lane)), atol=1e-6)
+
+
+def test_small_networks_have_no_lanes_and_one_core_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "_WORTH_LANES_S", 60.0)
+    assert OpenVinoEngine(*_version(tmp_path), "f32", threads=2).lanes == ()
+    monkeypatch.setattr(openvino, "_WORTH_LANES_S", 0.0)
+    assert OpenVinoEngine(*_version(tmp_path, "mugs"), "f32", threads=1).lanes == ()
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (2, 2), (4, 4), (64, 4)])
+def test_there_is_a_lane_for_each_core_up_to_four(threads: int, expected: int) -> None:
+    assert (openvino.lanes(threads), lanes("openvino", threads), lanes("tensorflow", threads)) == (
+        expected,
+        expected,
+        1,
+    )
 
 
 def test_version_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
@@ -76,4 +109,4 @@ def test_bf16_is_refused_where_the_processor_lacks_it(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ov, "Core", lambda: _Core("FP32", "INT8"))
     assert [resolve_precision(choice) for choice in ("auto", "f32")] == ["f32", "f32"]
     with pytest.raises(EngineError, match=r"^PRECISION=bf16 needs a processor that computes in bfloat16"):
-        factory("openvino", "bf16")  # before any model is loaded
+        factory("openvino", "bf16", 1)  # before any model is loaded

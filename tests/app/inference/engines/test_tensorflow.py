@@ -35,9 +35,9 @@ def _version(root: Path, name: str = "cups", signature: str = "serving_default")
 
 def test_probabilities_are_those_of_the_model_at_any_batch_size(tmp_path: Path) -> None:
     folder, read = _version(tmp_path)
-    engine = factory("tensorflow", "auto")(folder, read)
+    engine = factory("tensorflow", "auto", 1)(folder, read)
     assert (engine.name, engine.device, engine.precision) == ("tensorflow", "GPU" if sees_gpu() else "CPU", "f32")
-    prove(engine, folder, read, (1, 2))
+    prove(engine, folder, read, 2)
     pictures = np.arange(8, dtype=np.uint8)[:, None, None, None] * np.full((1, 2, 2, 3), 20, np.uint8)
     for size in (1, 8, 3):
         found = engine.infer(pictures[:size])
@@ -57,4 +57,4 @@ def test_version_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
 
 def test_bf16_is_refused_before_any_model_is_loaded() -> None:
     with pytest.raises(EngineError, match=r"^PRECISION=bf16 needs the OpenVINO engine"):
-        factory("tensorflow", "bf16")
+        factory("tensorflow", "bf16", 1)

@@ -1,0 +1,206 @@
+"""uvicorn around the application: one process, or several behind one port.
+
+Several processes decode and answer in parallel where one interpreter has become the limit. Each has its own copy of
+the models, its share of the cores, and takes connections from the one socket that all share; uvicorn's supervisor
+replaces one that has died, or whose engine hangs. Metrics are of all of them, whichever is asked.
+"""
+
+import logging
+import math
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from socket import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import multiprocess
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
+
+from app.inference.batcher import Device
+from app.inference.engines.base import EngineError
+from app.main import create_app
+from app.observability import METRICS_FOLDER, configure_logging
+from app.registry import Registry
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_CLOSE = (b"connection", b"close")
+_PATIENCE_S = 5.0  # with workers that have stopped to serve
+
+
+class Server(uvicorn.Server):
+    """Drains in order: readiness fails, requests are still taken for a while, what was accepted is answered, exit 0."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_delay_s: float) -> None:
+        super().__init__(config)
+        self.app = app
+        self._drain_delay_s = drain_delay_s
+        self._stop_accepting_at = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  the signature is uvicorn's
+        """Signals are not recorded as uvicorn would: it raises them again at the end, which spoils the exit code."""
+        if self.app.state.draining:
+            self.force_exit = self.force_exit or sig == signal.SIGINT
+        self.app.state.draining = True
+        # Somebody at a terminal is waiting; a load balancer wants to see readiness fail first
+        delay_s = 0.0 if sig == signal.SIGINT else self._drain_delay_s
+        self._stop_accepting_at = min(self._stop_accepting_at, time.monotonic() + delay_s)
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or time.monotonic() >= self._stop_accepting_at
+        stops = await super().on_tick(counter)
+        if self.app.state.draining and _CLOSE not in self.server_state.default_headers:
+            # Callers who keep connections open move on after an answer, not when one ends under their next request
+            self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        return stops
+
+    @property
+    def engine_busy_s(self) -> float:
+        device: Device = self.app.state.device
+        return device.busy_s
+
+
+def serve(settings: Settings, greet: Callable[[Registry], None]) -> int:
+    """One process. Returns the exit code; raises `EngineError` where the engine can't be had."""
+    server = _server(settings, create_app(settings, on_first_load=greet))
+    try:
+        server.run()
+    except SystemExit:  # how uvicorn ends where it can't listen, having logged why
+        return 1
+    _leave_a_hanging_engine(server)
+    return 0
+
+
+def supervise(settings: Settings) -> int:
+    """As many processes as the settings say, until a signal comes. Returns the exit code."""
+    config = _config(settings, "app.main:create_app")
+    try:
+        shared = config.bind_socket()
+    except SystemExit:
+        return 1
+    with shared, tempfile.TemporaryDirectory(prefix="demitasse-metrics-") as folder:
+        os.environ[METRICS_FOLDER] = folder  # before a worker imports the metrics library, which asks for it once
+        patience_s = settings.drain_delay_s + settings.drain_timeout_s + _PATIENCE_S
+        supervisor = Supervisor(config, [shared], patience_s)
+        supervisor.run()
+    return 1 if supervisor.failed else 0
+
+
+class Worker(Process):
+    """One of the processes. `target` and `pong` run in it, the rest in the supervisor."""
+
+    _worker: Server | None = None
+
+    def target(self, sockets: list[socket] | None = None) -> None:
+        settings = Settings()
+        configure_logging(settings.log_level, settings.log_format)
+        self._timeout_s = settings.engine_timeout_s
+        # From the first moment: an engine may take longer to be imported than the supervisor waits for an answer
+        threading.Thread(target=self.always_pong, daemon=True).start()
+        try:
+            self._worker = _server(settings, create_app(settings, load_before_serving=True))
+            self._worker.run(sockets)
+        except (EngineError, OSError) as error:  # another worker would have no more luck
+            logger.error("%s", error)
+            sys.exit(STARTUP_FAILURE)
+        _leave_a_hanging_engine(self._worker)
+
+    def pong(self) -> None:
+        """No answer to the supervisor's question while the engine hangs: this process is replaced then."""
+        while self._worker is not None and self._worker.engine_busy_s > self._timeout_s:
+            time.sleep(1.0)
+        self.child_conn.recv()
+        self.child_conn.send(self._worker is not None and self._worker.started)
+
+    def ends_within(self, seconds: float) -> bool:
+        self.process.join(seconds)
+        return self.process.exitcode is not None
+
+
+class Supervisor(Multiprocess):
+    """Keeps as many workers as the configuration says; at the end it waits for them for `patience_s`."""
+
+    processes: list[Worker]  # type: ignore[assignment]
+    failed = False
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket], patience_s: float) -> None:
+        super().__init__(config, sockets)
+        self._patience_s = patience_s
+
+    def init_processes(self) -> None:
+        self.processes = [self._started() for _ in range(self.processes_num)]
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        for shared in self.sockets:  # or the kernel would go on to take connections after the workers have stopped to
+            shared.close()
+
+    def join_all(self) -> None:
+        """A worker that does not end by itself is killed. One that did not end well makes the service fail."""
+        end = time.monotonic() + self._patience_s
+        for process in self.processes:
+            if not process.ends_within(max(0.0, end - time.monotonic())):
+                logger.error("worker %s did not end in %g s, and is killed", process.pid, self._patience_s)
+                process.kill()
+                process.join()
+            self.failed = self.failed or process.exitcode not in (0, -signal.SIGTERM)  # that, before it could listen
+
+    def keep_subprocess_alive(self) -> None:
+        for index, process in enumerate(self.processes):
+            if self.should_exit.is_set() or process.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                continue
+            process.kill()
+            process.join()
+            multiprocess.mark_process_dead(process.pid)
+            if process.exitcode == STARTUP_FAILURE:
+                self.failed = True
+                self.should_exit.set()
+                return
+            logger.error("worker %s ended with %s; another one takes its place", process.pid, process.exitcode)
+            self.processes[index] = self._started()
+
+    def handle_hup(self) -> None:
+        """Models are reloaded without a signal, and settings with a restart: nothing to do, and no reason to end."""
+
+    handle_ttin = handle_ttou = handle_hup
+
+    def _started(self) -> Worker:
+        worker = Worker(self.config, self.sockets)
+        worker.start()
+        return worker
+
+
+def _leave_a_hanging_engine(server: Server) -> None:
+    """Python would wait for the thread in which it hangs; all requests have had their answer by now."""
+    if server.engine_busy_s:
+        logging.shutdown()
+        os._exit(0)
+
+
+def _server(settings: Settings, app: FastAPI) -> Server:
+    return Server(_config(settings, app), app, settings.drain_delay_s)
+
+
+def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on the caller's address or scheme
+        ws="none",
+        timeout_graceful_shutdown=settings.drain_timeout_s,
+        timeout_worker_healthcheck=10,
+    )
