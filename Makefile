@@ -1,4 +1,4 @@
-# The two commands of the README: `make serve` and `make test`. Both set up .venv by themselves.
+# The commands of the README: `make serve`, `make test` and `make bench`. They set up what they need by themselves.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +14,7 @@ ifeq ($(filter $(ENGINE),auto openvino tensorflow),)
 $(error ENGINE is auto, openvino or tensorflow, not '$(ENGINE)')
 endif
 
-.PHONY: serve test constraints clean
+.PHONY: serve test bench constraints clean
 
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
@@ -33,6 +33,19 @@ test: .venv/.installed-test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$*]'
 	@touch $@
 
+# Ours beside its peers, each peer in an environment of its own. For an idle machine; takes half an hour.
+PEERS := fastapi_tensorflow litserve_tensorflow bentoml_tensorflow
+
+bench: .venv/.installed-bench $(PEERS:%=.venv-bench/%/.installed)
+	@$(BIN)/python -m benchmarks
+
+.venv-bench/%/.installed: benchmarks/peers/%.txt
+	@echo "installing what $* needs into .venv-bench/$* …"
+	@$(PYTHON) -m venv .venv-bench/$*
+	@.venv-bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< || \
+		{ echo "$* can't be installed here, and is left out" >&2; rm -rf .venv-bench/$*; exit 0; }
+	@test ! -d .venv-bench/$* || touch $@
+
 # After a change of dependencies: pins the versions that two installs a month apart share.
 constraints: .venv/.installed-test
 	$(BIN)/python -m pip install --quiet uv
@@ -40,4 +53,4 @@ constraints: .venv/.installed-test
 		--no-header --no-annotate --quiet pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-bench

@@ -1,0 +1,86 @@
+"""`python -m benchmarks [throughput|experiments]`: both, unless one is named."""
+
+import argparse
+import json
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.cores import available_cores
+from benchmarks import experiments, machine, servers, throughput
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=("throughput", "experiments"))
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each load (4)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each contender is measured (3)")
+    parser.add_argument("--even-if-busy", action="store_true", help="measure although other programs compute")
+    arguments = parser.parse_args()
+    if not arguments.even_if_busy:
+        try:
+            machine.refuse_if_busy()
+        except machine.Busy as busy:
+            sys.stderr.write(f"error: {busy}\n")
+            return 1
+    result: dict[str, Any] = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "peers": {peer.name: peer.versions() for peer in servers.peers() if peer.installed},
+        "seconds": arguments.seconds,
+        "rounds": arguments.rounds,
+    }
+    _say(f"machine: {result['machine']}\npeers: {result['peers']}")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "service.log"
+        if arguments.part in (None, "throughput"):
+            result["throughput"] = _throughput(arguments.seconds, arguments.rounds, log)
+        if arguments.part in (None, "experiments"):
+            result["experiments"] = _experiments(arguments.seconds, log)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{result['measured_at'][:19].replace(':', '')}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    _say(f"\nraw figures: {path}")
+    return 0
+
+
+def _throughput(seconds: float, rounds: int, log: Path) -> dict[str, Any]:
+    kinds = throughput.contenders(processes=min(4, available_cores()))
+    found: dict[str, Any] = {}
+    for workload in throughput.WORKLOADS:
+        found[workload.name] = throughput.measure(workload, kinds, seconds, rounds, log)
+        _say(f"\n{workload.name} ({found[workload.name]['picture_bytes']:,} bytes)\n")
+        for line in throughput.table(found[workload.name]):
+            _say(line)
+    large = throughput.large_photo(
+        [kind for kind in kinds if kind.name in ("demitasse", "usual FastAPI")], seconds, log
+    )
+    _say(f"\na photo of 12 megapixels, p50 in ms: {large}")
+    return {"workloads": found, "large_photo_p50_ms": large}
+
+
+def _experiments(seconds: float, log: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "overload": experiments.overload(log, seconds),
+        "fairness": experiments.fairness(log, seconds),
+        "reload": experiments.reload(log, seconds),
+        "start": experiments.start(log),
+        "drain": experiments.drain(log, seconds),
+    }
+    _say("")
+    for line in experiments.table(found):
+        _say(line)
+    return found
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
