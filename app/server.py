@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from socket import socket
 from types import FrameType
 
@@ -89,8 +90,7 @@ def supervise(settings: Settings) -> int:
         return 1
     with shared, tempfile.TemporaryDirectory(prefix="demitasse-metrics-") as folder:
         os.environ[METRICS_FOLDER] = folder  # before a worker imports the metrics library, which asks for it once
-        patience_s = settings.drain_delay_s + settings.drain_timeout_s + _PATIENCE_S
-        supervisor = Supervisor(config, [shared], patience_s)
+        supervisor = Supervisor(config, [shared], settings)
         supervisor.run()
     return 1 if supervisor.failed else 0
 
@@ -98,28 +98,50 @@ def supervise(settings: Settings) -> int:
 class Worker(Process):
     """One of the processes. `target` and `pong` run in it, the rest in the supervisor."""
 
-    _worker: Server | None = None
+    def __init__(self, config: uvicorn.Config, sockets: list[socket], settings: Settings) -> None:
+        super().__init__(config, sockets)
+        self._settings = settings
+        self._worker: Server | None = None
+        self._asked_at: float | None = None
+        self.has_served = False
 
     def target(self, sockets: list[socket] | None = None) -> None:
-        settings = Settings()
+        settings = self._settings
         configure_logging(settings.log_level, settings.log_format)
-        self._timeout_s = settings.engine_timeout_s
         # From the first moment: an engine may take longer to be imported than the supervisor waits for an answer
         threading.Thread(target=self.always_pong, daemon=True).start()
         try:
             self._worker = _server(settings, create_app(settings, load_before_serving=True))
             self._worker.run(sockets)
-        except (EngineError, OSError) as error:  # another worker would have no more luck
-            logger.error("%s", error)
+        except Exception as error:
+            if self._worker is not None and self._worker.started:
+                raise
+            logger.error("%s", error, exc_info=not isinstance(error, (EngineError, OSError)))
             sys.exit(STARTUP_FAILURE)
         _leave_a_hanging_engine(self._worker)
 
     def pong(self) -> None:
         """No answer to the supervisor's question while the engine hangs: this process is replaced then."""
-        while self._worker is not None and self._worker.engine_busy_s > self._timeout_s:
+        while self._worker is not None and self._worker.engine_busy_s > self._settings.engine_timeout_s:
             time.sleep(1.0)
         self.child_conn.recv()
         self.child_conn.send(self._worker is not None and self._worker.started)
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Whether it has answered the last question, or has time left to. Waits for nothing, or signals would wait."""
+        if not self.process.is_alive():
+            return False
+        with suppress(OSError, EOFError):
+            if self._asked_at is None:
+                self.parent_conn.send(b"ping")
+                self._asked_at = time.monotonic()
+            elif self.parent_conn.poll(0):
+                serves = self.parent_conn.recv()
+                self._asked_at = None
+                if serves and not self.has_served:
+                    self.has_served = True
+                    logger.info("worker %s is serving", self.pid)
+        return self._asked_at is None or time.monotonic() - self._asked_at < timeout
 
     def ends_within(self, seconds: float) -> bool:
         self.process.join(seconds)
@@ -127,17 +149,35 @@ class Worker(Process):
 
 
 class Supervisor(Multiprocess):
-    """Keeps as many workers as the configuration says; at the end it waits for them for `patience_s`."""
+    """Keeps as many workers as the settings say. One that ends before it has ever served ends the others, too."""
 
-    processes: list[Worker]  # type: ignore[assignment]
     failed = False
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket], patience_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: list[socket], settings: Settings) -> None:
         super().__init__(config, sockets)
-        self._patience_s = patience_s
+        self._settings = settings
+        self._patience_s = settings.drain_delay_s + settings.drain_timeout_s + _PATIENCE_S
+        self._workers: list[Worker] = []
 
     def init_processes(self) -> None:
-        self.processes = [self._started() for _ in range(self.processes_num)]
+        self._workers = [self._started() for _ in range(self.processes_num)]
+        self.processes = list(self._workers)
+
+    def keep_subprocess_alive(self) -> None:
+        for index, worker in enumerate(self._workers):
+            if self.should_exit.is_set() or worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                continue
+            worker.kill()
+            worker.join()
+            multiprocess.mark_process_dead(worker.pid)
+            if worker.exitcode == STARTUP_FAILURE or not worker.has_served:
+                logger.error("worker %s ended with %s before it could serve", worker.pid, worker.exitcode)
+                self.failed = True
+                self.should_exit.set()
+                return
+            logger.error("worker %s ended with %s; another one takes its place", worker.pid, worker.exitcode)
+            self._workers[index] = self._started()
+            self.processes = list(self._workers)
 
     def terminate_all(self) -> None:
         super().terminate_all()
@@ -147,34 +187,25 @@ class Supervisor(Multiprocess):
     def join_all(self) -> None:
         """A worker that does not end by itself is killed. One that did not end well makes the service fail."""
         end = time.monotonic() + self._patience_s
-        for process in self.processes:
-            if not process.ends_within(max(0.0, end - time.monotonic())):
-                logger.error("worker %s did not end in %g s, and is killed", process.pid, self._patience_s)
-                process.kill()
-                process.join()
-            self.failed = self.failed or process.exitcode not in (0, -signal.SIGTERM)  # that, before it could listen
-
-    def keep_subprocess_alive(self) -> None:
-        for index, process in enumerate(self.processes):
-            if self.should_exit.is_set() or process.is_alive(timeout=self.config.timeout_worker_healthcheck):
-                continue
-            process.kill()
-            process.join()
-            multiprocess.mark_process_dead(process.pid)
-            if process.exitcode == STARTUP_FAILURE:
-                self.failed = True
-                self.should_exit.set()
-                return
-            logger.error("worker %s ended with %s; another one takes its place", process.pid, process.exitcode)
-            self.processes[index] = self._started()
+        for worker in self._workers:
+            if not worker.ends_within(max(0.0, end - time.monotonic())):
+                logger.error("worker %s did not end in %g s, and is killed", worker.pid, self._patience_s)
+                worker.kill()
+                worker.join()
+            # By a signal: one that came before it could listen for it
+            self.failed = self.failed or worker.exitcode not in (0, -signal.SIGTERM, -signal.SIGINT)
 
     def handle_hup(self) -> None:
-        """Models are reloaded without a signal, and settings with a restart: nothing to do, and no reason to end."""
+        """A terminal has closed, and takes its service along; models are reloaded without a signal."""
+        self.should_exit.set()
 
-    handle_ttin = handle_ttou = handle_hup
+    def handle_ttin(self) -> None:
+        """WORKERS says how many there are."""
+
+    handle_ttou = handle_ttin
 
     def _started(self) -> Worker:
-        worker = Worker(self.config, self.sockets)
+        worker = Worker(self.config, self.sockets, self._settings)
         worker.start()
         return worker
 

@@ -189,7 +189,7 @@ class Batcher:
                 continue
             task = asyncio.create_task(self._answer(infer, batch))
             self._computing.add(task)
-            task.add_done_callback(partial(self._computed, lane))
+            task.add_done_callback(partial(self._computed, lane, batch))
 
     def _next(self, lane: int) -> tuple[Infer, list[_Waiting]]:
         """What this lane computes, and with which of the engine's functions: with all of it for who comes alone."""
@@ -201,9 +201,14 @@ class Batcher:
         # A lane's share of what waits, unless that has been waited for
         return self._engine.lanes[lane], self._take(math.ceil(len(self._waiting) / (1 if self._batch_wait_s else free)))
 
-    def _computed(self, lane: int, task: asyncio.Task[None]) -> None:
+    def _computed(self, lane: int, batch: Sequence[_Waiting], task: asyncio.Task[None]) -> None:
         self._computing.discard(task)
         self._device.turns.release(lane)
+        if not task.cancelled() and (error := task.exception()) is not None:  # ours: the engine's are dealt with
+            for item in batch:
+                failure = InferenceFailed("the service failed on this image")
+                failure.__cause__ = error
+                _settle(item.future, failure)
 
     async def _until(self, count: int) -> None:
         while len(self._waiting) < count:

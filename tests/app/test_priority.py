@@ -1,6 +1,7 @@
 """Threads that compute stand back, and the one that talks to callers does not."""
 
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from app.inference.decode import Decoder
 from models.manifest import InputSpec
 from tests.app.conftest import FakeEngine, publish, serving
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "setpriority"), reason="this system has no priorities of threads")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
 
 
 def _niceness() -> int:
@@ -70,3 +71,11 @@ async def test_decoding_loading_and_computing_stand_back(tmp_path: Path, monkeyp
         pass
     assert min(seen.values()) >= priority._NICENESS > 0
     assert sorted(seen) == ["decode", "infer", "load"]
+
+
+def test_sandbox_that_forbids_it_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    priority.stand_back()

@@ -21,7 +21,18 @@ def start_small(start, tmp_path: Path) -> Callable[..., Service]:
     """Starts services that have the smallest shipped model alone."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mnist").symlink_to(ROOT / "models" / "mnist")
-    return lambda **environment: start(MODEL_REPOSITORY=str(tmp_path / "models"), **environment).wait_until_ready()
+
+    def start_with(**environment: str) -> Service:
+        service = start(MODEL_REPOSITORY=str(tmp_path / "models"), **environment).wait_until_ready()
+        return _all_serving(service, int(environment.get("WORKERS", "0")))
+
+    return start_with
+
+
+def _all_serving(service: Service, count: int) -> Service:
+    """So many workers have loaded their models, and their supervisor knows."""
+    service.wait_for(lambda: service.messages().count("is serving") >= count, "all workers to serve")
+    return service
 
 
 def _workers(service: Service) -> set[int]:
@@ -40,6 +51,7 @@ def _proc(pid: int, name: str) -> bytes:
 @contextmanager
 def _only(service: Service, worker: int) -> Iterator[None]:
     """All other workers stand still."""
+    service.wait_for(lambda: _totals(service)[2] == 1, "other requests to end")
     others = _workers(service) - {worker}
     try:
         for other in others:
@@ -77,7 +89,7 @@ def _totals(service: Service) -> list[float]:
         ("demitasse_batch_size_images_sum", "mnist"),
         ("demitasse_requests_in_progress",),
     )
-    return [samples[key] for key in keys]
+    return [samples.get(key, 0.0) for key in keys]
 
 
 def test_each_worker_answers_and_any_of_them_tells_the_figures_of_all(start_small) -> None:
@@ -110,6 +122,7 @@ def test_killed_worker_is_replaced_while_requests_go_on_and_sigterm_leaves_nobod
 
     for _ in range(10):
         answer()
+    service.wait_for(lambda: _totals(service)[0] == answered, "all answers to be counted")
     os.kill(killed, signal.SIGKILL)
     after = before
     while killed in after or len(after) < 2:
@@ -117,6 +130,7 @@ def test_killed_worker_is_replaced_while_requests_go_on_and_sigterm_leaves_nobod
         after = _workers(service)
     assert len(after & before) == 1
     (new,) = after - before
+    _all_serving(service, 3)
     with _only(service, new):
         answer()
         answer()
@@ -139,7 +153,7 @@ def test_port_in_use_ends_all_with_exit_code_1(shipped: Service, start) -> None:
 
 
 def test_engine_that_hangs_fails_liveness_and_keeps_nobody_from_stopping(start_small) -> None:
-    service = start_small(module="tests.e2e.hanging", ENGINE_TIMEOUT_S="0.5", REQUEST_TIMEOUT_MS="300")
+    service = start_small(module="tests.e2e.hanging", ENGINE_TIMEOUT_S="0.5", REQUEST_TIMEOUT_MS="2000")
     assert _post(service, 0).status_code == 200
     assert _get(service, "/health/live").status_code == 200
     late = _post(service, 255)
@@ -150,10 +164,11 @@ def test_engine_that_hangs_fails_liveness_and_keeps_nobody_from_stopping(start_s
 
 
 def test_worker_whose_engine_hangs_is_replaced(start_small) -> None:
-    service = start_small(module="tests.e2e.hanging", WORKERS="2", ENGINE_TIMEOUT_S="0.5", REQUEST_TIMEOUT_MS="300")
+    service = start_small(module="tests.e2e.hanging", WORKERS="2", ENGINE_TIMEOUT_S="0.5", REQUEST_TIMEOUT_MS="2000")
     before = _workers(service)
     assert _post(service, 255).status_code == 504
     service.wait_for(lambda: len(after := _workers(service)) == 2 and after != before, "another worker")
+    _all_serving(service, 3)
     for worker in _workers(service):
         with _only(service, worker):
             assert _get(service, "/health/live").status_code == 200
@@ -162,7 +177,7 @@ def test_worker_whose_engine_hangs_is_replaced(start_small) -> None:
 
 
 def test_sigterm_ends_workers_whose_engines_hang(start_small) -> None:
-    service = start_small(module="tests.e2e.hanging", WORKERS="2", REQUEST_TIMEOUT_MS="300")
+    service = start_small(module="tests.e2e.hanging", WORKERS="2", REQUEST_TIMEOUT_MS="2000")
     workers = _workers(service)
     for worker in workers:
         with _only(service, worker):

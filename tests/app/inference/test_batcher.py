@@ -253,6 +253,18 @@ async def test_worker_survives_an_engine_that_fails_every_time_and_then_recovers
         assert await _ask(batcher, 13) == 13
 
 
+async def test_failure_of_our_own_fails_its_batch_alone_and_at_once() -> None:
+    def observe(size: int, *, failed: bool) -> None:
+        if size == 2:
+            raise OSError("no room for metrics")
+
+    async with _batching(FakeEngine(), observe=observe) as batcher:
+        found = await asyncio.gather(*_asking(batcher, 1, 2), return_exceptions=True)
+        assert [type(one) for one in found] == [InferenceFailed] * 2
+        assert isinstance(found[0].__cause__, OSError)
+        assert await _ask(batcher, 3) == 3
+
+
 async def test_outputs_that_the_engine_reuses_are_copied() -> None:
     class Reusing(FakeEngine):
         memory = np.zeros((8, 3), np.float32)
