@@ -1,4 +1,4 @@
-"""The pictures that are sent: made from the two of the tests, so that a run needs nothing else, or a folder's.
+"""The pictures that are sent: made from the two of the tests, so that a run needs nothing else.
 
 Made ones are crops of those two with other sizes, brightness and camera grain, as JPEG of 500x375 and about 108 KB,
 like photos of Caltech-101. Each is kept only if the model is sure of its class, so that a wrong answer is a mistake of
@@ -40,11 +40,6 @@ class Picture:
 def made(model: str, size: tuple[int, int], count: int, seed: int = 0) -> list[Picture]:
     """`count` pictures of `size` (width, height), and what the model says of each in float32."""
     return _with_labels(model, _variants(size, count, seed))[:count]
-
-
-def from_folder(model: str, folder: Path) -> list[Picture]:
-    """The JPEG files of a folder of which the model is sure."""
-    return _with_labels(model, (path.read_bytes() for path in sorted(folder.rglob("*.jpg"))))
 
 
 def _variants(size: tuple[int, int], count: int, seed: int) -> Iterator[bytes]:

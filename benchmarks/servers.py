@@ -46,6 +46,7 @@ class Kind:
 
 def demitasse(name: str = "demitasse", **environment: str) -> Kind:
     command = (sys.executable, "-m", "app")
+    environment.setdefault("PYTHONPATH", str(ROOT))
     engine = environment.setdefault("ENGINE", "openvino")
     environment.setdefault("LOG_LEVEL", "warning")  # a line for each request is not written by the peers either
     return Kind(name, command, "/health/ready", environment, model_query=True, engine=engine)
@@ -96,14 +97,22 @@ class Running:
     ready_after_s: float = 0.0
 
     def resident_mib(self) -> float:
-        """Of the process and all its children; pages that they share count for each."""
-        return sum(_resident_kib(pid) for pid in _family(self.process.pid)) / 1024
-
-    def file_descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        """Of the process and all its children; pages that they share count once."""
+        return sum(_proportional_kib(pid) for pid in _family(self.process.pid)) / 1024
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
+
+
+def clean_environment() -> dict[str, str]:
+    """No setting of the shell decides what is measured; nor does a `.env`, since nothing runs in its folder."""
+    kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")
+    return {
+        **{name: value for name, value in os.environ.items() if name in kept},
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "1",  # as we do, or some processors would run the peers' TensorFlow at half its speed
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
 
 
 @contextmanager
@@ -117,14 +126,10 @@ def running(
     command = [part.format(port=port) for part in kind.command]
     if cores is not None:
         command = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), *command]
-    kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")  # no setting of the machine's decides what is measured
     variables = {
-        **{name: value for name, value in os.environ.items() if name in kept},
+        **clean_environment(),
         "PORT": str(port),
         "MODEL_FOLDER": str(model_folder),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "1",  # as we do, or some processors would run the peers' TensorFlow at half its speed
-        "CUDA_VISIBLE_DEVICES": "-1",
         "BENTOML_DO_NOT_TRACK": "True",
         **kind.environment,
         **environment,
@@ -132,7 +137,7 @@ def running(
     started = time.perf_counter()
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=variables, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=log.parent, env=variables, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
     service = Running(kind, port, process)
     try:
@@ -174,9 +179,9 @@ def _family(pid: int) -> list[int]:
     return [pid, *(grandchild for child in found for grandchild in _family(child))]
 
 
-def _resident_kib(pid: int) -> int:
+def _proportional_kib(pid: int) -> int:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")), 0)
+    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)

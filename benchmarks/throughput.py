@@ -1,6 +1,5 @@
 """Who answers how many requests in a second: all contenders in one run, on the same pictures."""
 
-import os
 import statistics
 import subprocess
 import sys
@@ -39,11 +38,11 @@ WORKLOADS = (
 def contenders(*, processes: int) -> list[Kind]:
     """The service with its engines, as one process and as several, and the peers that are installed."""
     ours = [
-        servers.demitasse(),
+        servers.demitasse("demitasse, OpenVINO"),
         servers.demitasse("demitasse, TensorFlow", ENGINE="tensorflow"),
     ]
     if processes > 1:
-        ours.append(servers.demitasse(f"demitasse, WORKERS={processes}", WORKERS=str(processes)))
+        ours.append(servers.demitasse(f"demitasse, OpenVINO, {processes} workers", WORKERS=str(processes)))
     return [*ours, *(peer for peer in servers.peers(processes) if peer.installed)]
 
 
@@ -53,7 +52,8 @@ def measure(workload: Workload, kinds: Sequence[Kind], seconds: float, rounds: i
     found: dict[str, list[dict[str, Any]]] = {kind.name: [] for kind in kinds}
     limits: dict[str, list[float]] = {"openvino": [], "tensorflow": []}
     for turn in range(rounds):
-        for kind in (*kinds[turn % len(kinds) :], *kinds[: turn % len(kinds)]):  # each comes early and late
+        shift = turn * len(kinds) // rounds  # so that each comes early and late
+        for kind in (*kinds[shift:], *kinds[:shift]):
             found[kind.name].append(_one(workload, kind, sent, seconds, log))
         for engine in limits:
             limits[engine].append(limit(workload.model, engine, sent, seconds))
@@ -72,8 +72,8 @@ def limit(model: str, engine: str, sent: Sequence[pictures.Picture], seconds: fl
             (Path(folder) / f"{index:03}.jpg").write_bytes(picture.data)
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.limit", model, engine, "auto", folder, str(seconds)],
-            cwd=servers.ROOT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+            cwd=folder,
+            env={**servers.clean_environment(), "PYTHONPATH": str(servers.ROOT)},
             capture_output=True,
             text=True,
             check=True,
@@ -131,7 +131,7 @@ def _median(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "statuses": dict(sum((Counter(one["statuses"]) for one in loads), Counter())),
             "broken": sum(one["broken"] for one in loads),
         }
-    return middle | {"engine": runs[0]["engine"]}
+    return middle | {"engine": runs[0]["engine"], "rounds": list(runs)}
 
 
 def table(result: dict[str, Any], baseline: str = "LitServe", usual: str = "usual FastAPI") -> Iterator[str]:
@@ -151,7 +151,7 @@ def table(result: dict[str, Any], baseline: str = "LitServe", usual: str = "usua
             cells.append(f"{rate:.0f}/s{_ratio(rate, rows, baseline, clients, 'rate')}{share}")
         refused = {status: count for status, count in row["64"]["statuses"].items() if status != "200"}
         cells.append(f"{row['64']['p99_ms']:.0f} ms" + (f", {refused}" if refused else ""))
-        cells.append(f"{row['resident_mib']} MiB")
+        cells.append(f"{row['resident_mib']:.0f} MiB")
         yield "| " + " | ".join(cells) + " |"
     for engine, rate in result["limit"].items():
         yield f"| limit: decoding and {engine} without HTTP | | {rate:.0f}/s | | | |"

@@ -111,7 +111,7 @@ async def test_arrivals_without_a_free_connection_are_counted_and_not_put_off() 
         writer.close()
 
     async def let_later() -> None:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(2.0)
         leave.set()
 
     async with await asyncio.start_server(serve, "127.0.0.1") as server:

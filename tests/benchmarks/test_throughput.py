@@ -54,18 +54,22 @@ def test_of_several_rounds_each_figure_is_the_median_and_all_rates_are_kept() ->
         "statuses": {"200": 23, "429": 1},
         "broken": 6,
     }
-    assert (found["resident_mib"], found["engine"]) == (200, "")
+    assert (found["resident_mib"], found["engine"], found["rounds"]) == (200, "", runs)
 
 
 def test_contenders_are_both_engines_several_processes_and_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers.Kind, "installed", property(lambda kind: kind.name == "LitServe"))
     assert [(kind.name, kind.engine) for kind in throughput.contenders(processes=2)] == [
-        ("demitasse", "openvino"),
+        ("demitasse, OpenVINO", "openvino"),
         ("demitasse, TensorFlow", "tensorflow"),
-        ("demitasse, WORKERS=2", "openvino"),
+        ("demitasse, OpenVINO, 2 workers", "openvino"),
         ("LitServe", ""),
     ]
-    assert "demitasse, WORKERS=1" not in [kind.name for kind in throughput.contenders(processes=1)]
+    assert [kind.name for kind in throughput.contenders(processes=1)][:2] == [
+        "demitasse, OpenVINO",
+        "demitasse, TensorFlow",
+    ]
+    assert len(throughput.contenders(processes=1)) == 3
 
 
 def test_limit_is_that_of_the_model_in_a_process_of_its_own() -> None:
