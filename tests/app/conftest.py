@@ -132,7 +132,7 @@ async def until(condition: Callable[[], object]) -> None:
 class Served:
     app: FastAPI
     http: httpx.AsyncClient
-    engine: Any  # of the version loaded last
+    engine: Any  # of the version that answers by default
 
     @property
     def batcher(self) -> Any:
@@ -156,17 +156,12 @@ def client(app: FastAPI) -> httpx.AsyncClient:
 async def serving(root: Path, engine: EngineFactory = FakeEngine, **settings: Any) -> AsyncIterator[Served]:
     """The whole application on the repository `root`, once its models are loaded."""
     loaded = asyncio.Event()
-    engines: list[Any] = []
-
-    def load(folder: VersionFolder, manifest: Manifest) -> Any:
-        engines.append(engine(folder, manifest))
-        return engines[-1]
-
     app = create_app(
         Settings(model_repository=root, decode_threads=1, **settings),
-        load_engine=load,
+        load_engine=engine,
         on_first_load=lambda _: loaded.set(),
     )
     async with app.router.lifespan_context(app), client(app) as http:
         await loaded.wait()
-        yield Served(app, http, engines[-1] if engines else None)
+        registry = app.state.registry
+        yield Served(app, http, registry.get().engine if registry.ready else None)
