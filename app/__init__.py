@@ -1,9 +1,10 @@
 """The service. The way of a request:
 
     server.py                      uvicorn around the application: one process, or several behind one port
+    protocol.py, api/refusal.py    a request that has no place is refused before it becomes a task
     main.py                        the application, its routes and its lifespan
     api/direct.py                  plain requests go around FastAPI's matching, which costs more than HTTP
-    api/predict.py                 model, version and top_k are looked up; where the queue is full, it ends here
+    api/predict.py                 model, version and top_k are looked up; what is wrong with them ends here
     api/upload.py                  the body is read, within its limits: multipart, raw or JSON
     inference/pipeline.py          the three calls that follow, timed stage by stage
     inference/decode.py            bytes -> uint8 pixels, in worker threads

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from app.api import error_handlers, routes
 from app.api.direct import DirectPredict
+from app.api.refusal import GATE, Refusals
 from app.api.upload import BodyBudget
 from app.cores import available_cores
 from app.inference import engines
@@ -19,7 +22,7 @@ from app.inference.decode import Decoder
 from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine
 from app.inference.pipeline import Pipeline
-from app.observability import Metrics, ObservabilityMiddleware
+from app.observability import Metrics, ObservabilityMiddleware, RequestLog
 from app.registry import Registry
 from app.settings import Settings
 from models.manifest import Manifest
@@ -47,10 +50,11 @@ def create_app(
         load_engine = engines.factory(engine, settings.precision, cores)
         lanes = engines.lanes(engine, cores)
     metrics = Metrics()
+    request_log = RequestLog(metrics)
     device = Device(lanes)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         decoder = Decoder(max(1, settings.decode_threads // settings.workers), settings.max_image_pixels)
         registry = Registry(
             repository=ModelRepository(settings.model_repository),
@@ -70,7 +74,7 @@ def create_app(
         if load_before_serving:
             await loaded.wait()
         try:
-            yield
+            yield {GATE: Refusals(app, request_log)}
         finally:
             for task in tasks:
                 task.cancel()
@@ -79,7 +83,8 @@ def create_app(
             decoder.close()
             device.close()
 
-    app = FastAPI(
+    app = _Application(
+        request_log,
         title="Demitasse",
         summary="Image classification with confidences that can be trusted",
         version=_version(),
@@ -94,11 +99,20 @@ def create_app(
     app.state.draining = False
     error_handlers.install(app)
     routes.install(app)
-    # The last one added is the outermost: an unexpected error becomes an answer first, and is counted then
-    app.add_middleware(DirectPredict)
-    app.add_middleware(error_handlers.LastResort)
-    app.add_middleware(ObservabilityMiddleware, metrics=metrics)
     return app
+
+
+class _Application(FastAPI):
+    """What FastAPI puts around each request comes after the short way to a prediction, not before it."""
+
+    def __init__(self, request_log: RequestLog, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_middleware(error_handlers.LastResort)  # inside, where FastAPI's own would answer in another shape
+        self._front = ObservabilityMiddleware(error_handlers.LastResort(DirectPredict(super().__call__)), request_log)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self._front(scope, receive, send)
 
 
 async def _load_and_watch(

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
 
-_REQUEST_ID_HEADER = b"x-request-id"
+REQUEST_ID_HEADER = b"x-request-id"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))  # callers may invent others
 _QUIET_ROUTES = ("/health/", "/metrics")
@@ -71,6 +72,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._stage = cache(self.stage_seconds.labels)  # looking one up takes as long as observing
         self.batch_size = Histogram(
             "demitasse_batch_size_images", "Images in a batch", ("model",), buckets=_BATCH_SIZES, registry=self.registry
         )
@@ -79,7 +81,7 @@ class Metrics:
         )
 
     def observe_stage(self, stage: str, seconds: float) -> None:
-        self.stage_seconds.labels(stage).observe(seconds)
+        self._stage(stage).observe(seconds)
 
     def observe_batch(self, model: str, size: int, *, failed: bool) -> None:
         self.batch_size.labels(model).observe(size)
@@ -150,53 +152,20 @@ class _LiveVersions(Collector):
         return [info]
 
 
-class ObservabilityMiddleware:
-    """Gives each request an id (or keeps the caller's), counts and times it, and writes one line about it."""
+class RequestLog:
+    """Counts each request and writes one line about it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
         self._refused = 0
         self._warn_again_at = 0.0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
-        token = request_id_var.set(request_id)
-        started = time.perf_counter()
-        self._metrics.in_progress.inc()
-        status = 0
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (_REQUEST_ID_HEADER, request_id.encode())]
-            try:
-                await send(message)
-            except RuntimeError as error:
-                # What uvloop raises where the caller has left, and uvicorn has not noticed yet
-                if "closed" not in str(error):
-                    raise
-                status = ClientDisconnected.status
-
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            seconds = time.perf_counter() - started
-            self._metrics.in_progress.dec()
-            self._count(scope, status, seconds)
-            request_id_var.reset(token)
-
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+    def add(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's template, never the path itself: paths are the callers' and without end
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(route, method, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self.metrics.requests.labels(route, method, str(status)).inc()
+        self.metrics.request_seconds.labels(route).observe(seconds)
         quiet = route.startswith(_QUIET_ROUTES) or status == QueueFull.status
         level = logging.DEBUG if quiet else logging.INFO
         if status == QueueFull.status:
@@ -222,9 +191,49 @@ class ObservabilityMiddleware:
             self._warn_again_at = now + _WARN_EVERY_S
 
 
-def _request_id(scope: Scope) -> str:
+class ObservabilityMiddleware:
+    """Gives each request an id (or keeps the caller's), times it, and tells `log` of it."""
+
+    def __init__(self, app: ASGIApp, log: RequestLog) -> None:
+        self._app = app
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        token = request_id_var.set(request_id)
+        started = time.perf_counter()
+        self._log.metrics.in_progress.inc()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id.encode())]
+            try:
+                await send(message)
+            except RuntimeError as error:
+                # What uvloop raises where the caller has left, and uvicorn has not noticed yet
+                if "closed" not in str(error):
+                    raise
+                status = ClientDisconnected.status
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._log.metrics.in_progress.dec()
+            self._log.add(scope, status, time.perf_counter() - started)
+            request_id_var.reset(token)
+
+
+def request_id_of(scope: Scope) -> str:
+    """The caller's, where it sent one that is fit for logs, or a new one."""
     for name, value in scope["headers"]:
-        if name == _REQUEST_ID_HEADER and _REQUEST_ID.fullmatch(value):
+        if name == REQUEST_ID_HEADER and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
     return f"{random.getrandbits(128):032x}"  # to tell requests apart, not to be hard to guess
 

@@ -5,6 +5,7 @@ the models, its share of the cores, and takes connections from the one socket th
 replaces one that has died, or whose engine hangs. Metrics are of all of them, whichever is asked.
 """
 
+import asyncio
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from socket import socket
 from types import FrameType
+from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
@@ -226,6 +228,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
+        http=_protocol(),
         workers=settings.workers,
         log_config=None,
         access_log=False,
@@ -235,3 +238,11 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         timeout_graceful_shutdown=settings.drain_timeout_s,
         timeout_worker_healthcheck=10,
     )
+
+
+def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
+    if sys.platform == "win32":  # there is no httptools there
+        return "auto"
+    from app.protocol import GatedProtocol
+
+    return GatedProtocol

@@ -23,7 +23,7 @@ _ROUTE = next(route for route in predict.router.routes if getattr(route, "endpoi
 
 
 class DirectPredict:
-    """ASGI middleware inside FastAPI's application, so that metrics, logs and the last resort are around it too."""
+    """ASGI middleware around FastAPI's application; metrics, logs and the last resort are around both."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

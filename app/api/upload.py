@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -77,7 +78,7 @@ class Part:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     data: bytearray = field(default_factory=bytearray)
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self._disposition.get(b"name", b"").decode("utf-8", "replace")
 
@@ -86,7 +87,7 @@ class Part:
         filename = self._disposition.get(b"filename")
         return None if filename is None else filename.decode("utf-8", "replace")
 
-    @property
+    @cached_property
     def _disposition(self) -> dict[bytes, bytes]:
         return parse_options_header(self.headers.get(b"content-disposition", b""))[1]
 

@@ -60,16 +60,16 @@ class Device:
         started = list(self._since.values())
         return self._clock() - min(started) if started else 0.0
 
-    async def run(self, infer: Infer, images: Images) -> Probabilities:
-        """Compute in a thread. The caller holds a lane, so that one is free."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._timed, infer, images)
+    def run(self, infer: Infer, images: Sequence[Images]) -> asyncio.Future[Probabilities]:
+        """Begin to compute, in a thread. The caller holds a lane, so that one is free."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._timed, infer, images)
 
-    def _timed(self, infer: Infer, images: Images) -> Probabilities:
+    def _timed(self, infer: Infer, images: Sequence[Images]) -> Probabilities:
         """In the thread itself: an engine that hangs does so long after everybody has stopped waiting for it."""
         thread = threading.get_ident()
         self._since[thread] = self._clock()
         try:
-            return infer(images)
+            return infer(np.stack(images))
         finally:
             del self._since[thread]
 
@@ -83,6 +83,9 @@ class _Waiting:
     deadline: float
     queued_at: float
     future: asyncio.Future[Inference]
+
+
+Answer = tuple[_Waiting, Inference | InferenceFailed]
 
 
 class Batcher:
@@ -116,7 +119,7 @@ class Batcher:
         self._seconds_per_image = 0.0
         self.under_way = 0
         self._held = 0
-        self._computing: set[asyncio.Task[None]] = set()
+        self._computing: set[asyncio.Task[list[Answer]]] = set()
         self._worker = asyncio.create_task(self._work(), name="batcher")
 
     @property
@@ -187,7 +190,7 @@ class Batcher:
             if not batch:
                 self._device.turns.release(lane)
                 continue
-            task = asyncio.create_task(self._answer(infer, batch))
+            task = asyncio.create_task(self._answers(infer, batch, self._clock(), self._begun(infer, batch)))
             self._computing.add(task)
             task.add_done_callback(partial(self._computed, lane, batch))
 
@@ -201,14 +204,18 @@ class Batcher:
         # A lane's share of what waits, unless that has been waited for
         return self._engine.lanes[lane], self._take(math.ceil(len(self._waiting) / (1 if self._batch_wait_s else free)))
 
-    def _computed(self, lane: int, batch: Sequence[_Waiting], task: asyncio.Task[None]) -> None:
+    def _computed(self, lane: int, batch: Sequence[_Waiting], task: "asyncio.Task[list[Answer]]") -> None:
         self._computing.discard(task)
         self._device.turns.release(lane)
-        if not task.cancelled() and (error := task.exception()) is not None:  # ours: the engine's are dealt with
-            for item in batch:
-                failure = InferenceFailed("the service failed on this image")
-                failure.__cause__ = error
-                _settle(item.future, failure)
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:  # ours: the engine's are among the answers
+            answers: list[Answer] = [(item, _failure("the service failed on this image", error)) for item in batch]
+        else:
+            answers = task.result()
+        # After `_work`, which has just been woken: the device gets its next batch before callers write their answers,
+        # which takes as long as computing
+        asyncio.get_running_loop().call_soon(_settle, answers)
 
     async def _until(self, count: int) -> None:
         while len(self._waiting) < count:
@@ -246,41 +253,51 @@ class Batcher:
             del self._waiting[item.future]
         return alive[:size]
 
-    async def _answer(self, infer: Infer, batch: Sequence[_Waiting]) -> None:
-        started = self._clock()
+    def _begun(self, infer: Infer, batch: Sequence[_Waiting]) -> asyncio.Future[Probabilities]:
+        return self._device.run(infer, [item.image for item in batch])
+
+    async def _answers(
+        self, infer: Infer, batch: Sequence[_Waiting], started: float, computing: asyncio.Future[Probabilities]
+    ) -> list[Answer]:
         try:
-            probabilities = await self._infer(infer, batch)
+            probabilities = _checked(await computing, len(batch))
         except Exception as error:
             self._observe(len(batch), failed=True)
             if len(batch) == 1:
-                failure = InferenceFailed("the model failed on this image")
-                failure.__cause__ = error
-                _settle(batch[0].future, failure)
-                return
-            for item in batch:
-                if not item.future.done():
-                    await self._answer(infer, [item])
-            return
+                return [(batch[0], _failure("the model failed on this image", error))]
+            one_by_one = [
+                await self._answers(infer, [item], self._clock(), self._begun(infer, [item]))
+                for item in batch
+                if not item.future.done()
+            ]
+            return [answer for answers in one_by_one for answer in answers]
         seconds = self._clock() - started
         self._observe(len(batch), failed=False)
         per_image = seconds / len(batch) / max(1, len(self._engine.lanes))
         self._seconds_per_image += _SMOOTHING * (per_image - self._seconds_per_image)
-        for item, row in zip(batch, probabilities, strict=True):
-            _settle(item.future, Inference(row, started - item.queued_at, seconds))
-
-    async def _infer(self, infer: Infer, batch: Sequence[_Waiting]) -> Probabilities:
-        images = np.stack([item.image for item in batch])
-        probabilities = await self._device.run(infer, images)
-        if probabilities.shape[0] != len(batch) or not np.isfinite(probabilities).all():
-            raise ValueError(f"the engine gave {probabilities.shape} for {len(batch)} images, or numbers not finite")
-        # Engines may reuse the memory of their outputs for the next batch
-        return np.array(probabilities)
+        return [
+            (item, Inference(row, started - item.queued_at, seconds))
+            for item, row in zip(batch, probabilities, strict=True)
+        ]
 
 
-def _settle(future: asyncio.Future[Inference], outcome: Inference | Exception) -> None:
-    if future.done():  # its caller has left
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+def _checked(probabilities: Probabilities, count: int) -> Probabilities:
+    if probabilities.shape[0] != count or not np.isfinite(probabilities).all():
+        raise ValueError(f"the engine gave {probabilities.shape} for {count} images, or numbers not finite")
+    return np.array(probabilities)  # engines may reuse the memory of their outputs for the next batch
+
+
+def _failure(message: str, cause: BaseException) -> InferenceFailed:
+    failure = InferenceFailed(message)
+    failure.__cause__ = cause
+    return failure
+
+
+def _settle(answers: Sequence[Answer]) -> None:
+    for item, outcome in answers:
+        if item.future.done():  # its caller has left
+            continue
+        if isinstance(outcome, InferenceFailed):
+            item.future.set_exception(outcome)
+        else:
+            item.future.set_result(outcome)

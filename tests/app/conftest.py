@@ -17,6 +17,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from app.api.refusal import GATE
 from app.inference.engines import EngineFactory
 from app.main import create_app
 from app.settings import Settings
@@ -133,6 +134,7 @@ class Served:
     app: FastAPI
     http: httpx.AsyncClient
     engine: Any  # of the version that answers by default
+    gate: Any  # what the server asks before a request becomes a task
 
     @property
     def batcher(self) -> Any:
@@ -161,7 +163,7 @@ async def serving(root: Path, engine: EngineFactory = FakeEngine, **settings: An
         load_engine=engine,
         on_first_load=lambda _: loaded.set(),
     )
-    async with app.router.lifespan_context(app), client(app) as http:
+    async with app.router.lifespan_context(app) as shared, client(app) as http:
         await loaded.wait()
         registry = app.state.registry
-        yield Served(app, http, registry.get().engine if registry.ready else None)
+        yield Served(app, http, registry.get().engine if registry.ready else None, shared[GATE])

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.observability import METRICS_FOLDER, Metrics, ObservabilityMiddleware, configure_logging, request_id_var
+from app.observability import (
+    METRICS_FOLDER,
+    Metrics,
+    ObservabilityMiddleware,
+    RequestLog,
+    configure_logging,
+    request_id_var,
+)
 from tests.app.conftest import Served, png, publish, serving
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +68,7 @@ async def test_other_protocols_pass_untouched() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         passed.append(scope)
 
-    await ObservabilityMiddleware(app, Metrics())({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    await ObservabilityMiddleware(app, RequestLog(Metrics()))({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert passed == [{"type": "lifespan"}]
 
 

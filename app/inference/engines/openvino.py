@@ -18,6 +18,8 @@ _OUTPUT = "probabilities"
 _MOST_LANES = 4
 # Of a smaller network, smaller batches cost more than lanes gain
 _WORTH_LANES_S = 0.002
+# A still smaller one answers faster than requests can be read, and threads that wait for each other hold up the reading
+_WORTH_THREADS_S = 0.001
 
 
 class OpenVinoEngine:
@@ -32,8 +34,14 @@ class OpenVinoEngine:
             model = _pruned(ov.Core().read_model(path))
             (self.infer,) = self._compiled(model, threads, 1)
             self.lanes: tuple[Infer, ...] = ()
-            if lanes(threads) > 1 and _seconds(self.infer, manifest) >= _WORTH_LANES_S:
+            if threads == 1:
+                return
+            if _seconds(self.infer, manifest) >= _WORTH_LANES_S:
                 self.lanes = self._compiled(model, threads, lanes(threads))
+                return
+            (alone,) = self._compiled(model, 1, 1)
+            if _seconds(alone, manifest) < _WORTH_THREADS_S:
+                self.infer = alone
         except RuntimeError as error:
             raise EngineError(f"{folder.path}: OpenVINO can't run it: {error}") from error
 

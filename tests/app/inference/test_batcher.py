@@ -279,6 +279,33 @@ async def test_outputs_that_the_engine_reuses_are_copied() -> None:
     assert (_shade(first), _shade(second)) == (100, 200)
 
 
+async def test_device_has_its_next_batch_before_the_answers_to_the_last_are_written() -> None:
+    """Writing them takes as long as computing, for small networks: one must not wait for the other."""
+    engine = HeldEngine()
+    seen: list[int] = []
+
+    async def ask_and_write(batcher: Batcher, shade: int) -> None:
+        await _ask(batcher, shade)
+        seen.append(len(device_given))
+
+    device = Device()
+    device_given: list[int] = []
+    run = device.run
+
+    def noted(infer: Any, images: Any) -> Any:
+        device_given.append(len(images))
+        return run(infer, images)
+
+    device.run = noted  # type: ignore[method-assign]
+    async with _batching(engine, device, max_batch_size=2) as batcher:
+        callers = [asyncio.create_task(ask_and_write(batcher, shade)) for shade in range(6)]
+        for batches in range(1, 4):
+            await until(lambda batches=batches: len(engine.sizes) == batches)  # type: ignore[misc]
+            engine.let(1)
+        await asyncio.gather(*callers)
+    assert (device_given, seen) == ([2, 2, 2], [2, 2, 3, 3, 3, 3])
+
+
 async def test_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     now = [0.0]
 

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -71,6 +72,27 @@ def test_small_networks_have_no_lanes_and_one_core_has_none(tmp_path: Path, monk
     assert OpenVinoEngine(*_version(tmp_path), "f32", threads=2).lanes == ()
     monkeypatch.setattr(openvino, "_WORTH_LANES_S", 0.0)
     assert OpenVinoEngine(*_version(tmp_path, "mugs"), "f32", threads=1).lanes == ()
+
+
+@pytest.mark.parametrize(("worth_threads_s", "kept"), [(60.0, 1), (0.0, 0)])
+def test_the_smallest_networks_are_computed_by_one_thread(
+    worth_threads_s: float, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, Any]] = []
+    compiled = OpenVinoEngine._compiled
+
+    def noted(self: OpenVinoEngine, model: ov.Model, threads: int, streams: int) -> Any:
+        (infer,) = compiled(self, model, threads, streams)
+        made.append((threads, infer))
+        return (infer,)
+
+    monkeypatch.setattr(OpenVinoEngine, "_compiled", noted)
+    monkeypatch.setattr(openvino, "_WORTH_LANES_S", 60.0)
+    monkeypatch.setattr(openvino, "_WORTH_THREADS_S", worth_threads_s)
+    engine = OpenVinoEngine(*_version(tmp_path), "f32", threads=2)
+    assert [threads for threads, _ in made] == [2, 1]
+    assert engine.infer is made[kept][1]
+    np.testing.assert_allclose(engine.infer(_pictures(8)), shades(_pictures(8)), atol=1e-6)
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 1), (2, 2), (4, 4), (64, 4)])

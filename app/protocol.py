@@ -1,0 +1,82 @@
+"""uvicorn's HTTP/1.1 with a gate: a request that is turned away there never becomes a task."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from app.api.refusal import GATE
+
+Gate = Callable[[Scope], Response | None]
+
+
+class GatedProtocol(HttpToolsProtocol):
+    """What comes of a refused request's body is thrown away, and the connection stays open for the next one."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        refusal = self._refusal(cycle)
+        if refusal is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        cycle.response_started = cycle.response_complete = True
+        content = [STATUS_LINE[refusal.status_code]]
+        for name, value in (*cycle.default_headers, *refusal.raw_headers):
+            content += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            content.append(b"connection: close\r\n")
+        self.transport.write(b"".join((*content, b"\r\n", bytes(refusal.body))))
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    def _refusal(self, cycle: RequestResponseCycle) -> Response | None:
+        gate: Gate | None = self.app_state.get(GATE)
+        if gate is None:
+            return None
+        # The application waits for who does not read its answers, and for who asks before sending a body
+        if self.pipeline or self.flow.write_paused or cycle.waiting_for_100_continue:
+            return None
+        return gate(cycle.scope)  # type: ignore[arg-type]
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        # The rest of a body has come after the answer, and has stopped the clock of an idle connection
+        if self.cycle.response_complete and self.timeout_keep_alive_task is None and not self.pipeline:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+
+class _Gathering:
+    """A transport that sends what is written in one turn of the loop at once: head and body of an answer.
+
+    Two writes would be two packets and two system calls, each of which wakes the other side.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._gathered: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._gathered:
+            self._loop.call_soon(self._flush)
+        self._gathered.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        data = b"".join(self._gathered)
+        self._gathered.clear()
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -1,0 +1,150 @@
+"""The gate in uvicorn's protocol, over a real socket: who is turned away, and what becomes of the connection."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.responses import Response
+
+from app.api.refusal import GATE
+from app.protocol import GatedProtocol
+
+Read = Callable[[], Awaitable[tuple[int, dict[bytes, bytes], bytes]]]
+
+_ROOM = b"GET /room HTTP/1.1\r\nhost: x\r\n\r\n"
+_NO_ROOM = b"POST /full HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\n"
+
+
+class _Site:
+    """Answers what the gate lets pass, once it may; the gate turns `/full` away."""
+
+    def __init__(self) -> None:
+        self.passed: list[str] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.passed.append(scope["path"])
+        await self.may_answer.wait()
+        await Response(b"come in")(scope, receive, send)
+
+    def gate(self, scope: Any) -> Response | None:
+        return Response(b"no room", 429, {"retry-after": "1"}) if scope["path"] == "/full" else None
+
+
+@asynccontextmanager
+async def _connected(site: _Site, keep_alive_s: int = 5) -> AsyncIterator[tuple[asyncio.StreamWriter, Read]]:
+    config = uvicorn.Config(site, http=GatedProtocol, ws="none", log_config=None, timeout_keep_alive=keep_alive_s)
+    server = uvicorn.Server(config)
+    config.load()
+    shared = {GATE: site.gate}
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(
+        lambda: GatedProtocol(config=config, server_state=server.server_state, app_state=shared), "127.0.0.1"
+    )
+    async with listening:
+        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+
+        async def read() -> tuple[int, dict[bytes, bytes], bytes]:
+            head = await reader.readuntil(b"\r\n\r\n")
+            status, *lines = head.rstrip().split(b"\r\n")
+            headers = dict(line.split(b": ", 1) for line in lines)
+            return int(status.split()[1]), headers, await reader.readexactly(int(headers[b"content-length"]))
+
+        try:
+            yield writer, read
+        finally:
+            writer.close()
+
+
+async def test_refused_request_never_reaches_the_application_and_its_body_is_skipped() -> None:
+    site = _Site()
+    async with _connected(site) as (writer, read):
+        writer.write(_NO_ROOM)
+        status, headers, body = await read()  # before any of the body is sent
+        assert (status, headers[b"retry-after"], body) == (429, b"1", b"no room")
+        assert b"connection" not in headers
+        writer.write(b"abc")
+        writer.write(b"def" + _ROOM)
+        assert (await read())[::2] == (200, b"come in")
+    assert site.passed == ["/room"]
+
+
+async def test_requests_in_a_row_are_answered_in_their_order() -> None:
+    site = _Site()
+    site.may_answer.clear()
+    full = _NO_ROOM + b"abcdef"
+    async with _connected(site) as (writer, read):
+        writer.write(_ROOM + full * 500)
+        while not site.passed:
+            await asyncio.sleep(0.001)
+        site.may_answer.set()
+        statuses = [(await read())[0] for _ in range(501)]
+    # Those that waited behind the first one go through the application, which has its own way to refuse them
+    assert (statuses[0], set(statuses[1:])) == (200, {200, 429})
+
+
+async def test_connection_is_closed_where_the_caller_wants_it() -> None:
+    async with _connected(_Site()) as (writer, read):
+        writer.write(b"POST /full HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        status, headers, _ = await read()
+        assert (status, headers[b"connection"]) == (429, b"close")
+        with pytest.raises(asyncio.IncompleteReadError):
+            await read()
+
+
+async def test_caller_that_asks_before_it_sends_is_answered_by_the_application() -> None:
+    site = _Site()
+    async with _connected(site) as (writer, read):
+        writer.write(_NO_ROOM.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n"))
+        assert (await read())[0] == 200
+    assert site.passed == ["/full"]
+
+
+async def test_idle_connection_is_closed_after_a_refusal_too() -> None:
+    async with _connected(_Site(), keep_alive_s=1) as (writer, read):
+        writer.write(_NO_ROOM)
+        await read()
+        writer.write(b"abcdef")
+        with pytest.raises(asyncio.IncompleteReadError):  # or this would wait for ever
+            await read()
+
+
+async def test_head_and_body_of_an_answer_are_sent_at_once() -> None:
+    sent: list[bytes] = []
+
+    class Recording(GatedProtocol):
+        def connection_made(self, transport: Any) -> None:
+            write = transport.write
+            transport.write = lambda data: (sent.append(bytes(data)), write(data))
+            super().connection_made(transport)
+
+    site = _Site()
+    config = uvicorn.Config(site, http=Recording, ws="none", log_config=None)
+    config.load()
+    state = uvicorn.Server(config).server_state
+    made = Recording(config=config, server_state=state, app_state={})
+
+    class Transport(asyncio.Transport):
+        closed = False
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            """Recorded above."""
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+        def close(self) -> None:
+            self.closed = True
+
+    made.connection_made(Transport())
+    made.data_received(_ROOM)
+    while not sent:
+        await asyncio.sleep(0)
+    (answer,) = sent
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\ncome in")
+    made.connection_lost(None)
