@@ -5,7 +5,8 @@
     ├── MalformedBody           400     malformed_body
     ├── NotFound                404     not_found
     │   ├── UnknownModel        404     unknown_model
-    │   └── UnknownVersion      404     unknown_version
+    │   ├── UnknownVersion      404     unknown_version
+    │   └── UnknownLabel        404     unknown_label
     ├── MethodNotAllowed        405     method_not_allowed
     ├── BodyTooLarge            413     body_too_large
     ├── TooManyPixels           413     too_many_pixels
@@ -53,6 +54,10 @@ class UnknownModel(NotFound):
 
 class UnknownVersion(NotFound):
     code = "unknown_version"
+
+
+class UnknownLabel(NotFound):
+    code = "unknown_label"
 
 
 class MethodNotAllowed(DemitasseError):

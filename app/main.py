@@ -62,6 +62,7 @@ def create_app(
             make_batcher=partial(_batcher, settings, device, metrics),
             max_batch_size=settings.max_batch_size,
             default_model=settings.default_model,
+            canary_share=settings.canary_share,
         )
         metrics.watch_models(registry)
         app.state.registry = registry

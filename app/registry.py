@@ -9,10 +9,11 @@ was live stays live.
 import asyncio
 import logging
 import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.errors import NotReady, UnknownModel, UnknownVersion
+from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
 from app.inference.batcher import Batcher
 from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine, EngineError, prove
@@ -23,6 +24,7 @@ from models.repository import ModelRepository, RepositoryError, VersionFolder
 logger = logging.getLogger(__name__)
 
 PREFERRED_DEFAULT = "imagenet"
+STABLE, CANARY = "stable", "canary"  # the labels that decide who answers requests that name no version
 _LOADED_AT_A_TIME = 2
 
 
@@ -53,9 +55,12 @@ class Registry:
     make_batcher: Callable[[Engine, Manifest], Batcher]
     max_batch_size: int
     default_model: str | None = None
+    canary_share: float = 0.0
+    draw: Callable[[], float] = random.random
     refused: dict[VersionFolder, Refusal] = field(default_factory=dict)
     _complete: bool = False  # the repository has been gone through once
     _live: dict[tuple[str, int], LiveVersion] = field(default_factory=dict)
+    _labels: dict[str, dict[str, int]] = field(default_factory=dict)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -68,12 +73,14 @@ class Registry:
         """At least the default model answers."""
         return self._complete and self._default_name() is not None
 
-    def get(self, name: str | None = None, version: int | None = None) -> LiveVersion:
-        """The version asked for; the highest one, of the default model, where the request leaves that open.
+    def get(self, name: str | None = None, version: int | None = None, label: str | None = None) -> LiveVersion:
+        """The version asked for, by number or by label; of the default model, where the request leaves that open.
 
-        Raises `UnknownModel`, `UnknownVersion`, or `NotReady` where the default model is not live, or while the
-        first look at the repository lasts: until then the wrong model, or an old version, would be the default, and
-        a model whose turn has not come would seem unknown.
+        A request that names neither is answered by the version labelled stable, or by the highest one where none is;
+        a share of such requests by the one labelled canary. Raises `UnknownModel`, `UnknownVersion`, `UnknownLabel`,
+        or `NotReady` where the default model is not live, or while the first look at the repository lasts: until then
+        the wrong model, or an old version, would be the default, and a model whose turn has not come would seem
+        unknown.
         """
         if not self._complete:
             raise NotReady("the models are not loaded (yet)")
@@ -85,12 +92,28 @@ class Registry:
         if not numbers:
             names = ", ".join(sorted({known for known, _ in self._live})) or "none"
             raise UnknownModel(f"no model '{name}'; live are: {names}")
+        if version is not None and label is not None:
+            raise InvalidParameter("expected a version or a label, both came")
+        if label is not None:
+            version = self.labels(name).get(label)
+            if version is None:
+                labels = ", ".join(sorted(self.labels(name))) or "none"
+                raise UnknownLabel(f"no label '{label}' of '{name}' on a live version; there are: {labels}")
         if version is None:
-            version = max(numbers)
+            canary = self.labels(name).get(CANARY) if self.canary_share else None
+            version = canary if canary and self.draw() < self.canary_share else self.default_version(name)
         if version not in numbers:
             known_versions = ", ".join(map(str, sorted(numbers)))
             raise UnknownVersion(f"no version {version} of '{name}'; live are: {known_versions}")
         return self._live[name, version]
+
+    def labels(self, name: str) -> dict[str, int]:
+        """The labels of the model's live versions. One on a version that can't be served is as good as none."""
+        return {label: number for label, number in self._labels.get(name, {}).items() if (name, number) in self._live}
+
+    def default_version(self, name: str) -> int:
+        """Of a live model: what answers requests that name no version, but for the canary's share of them."""
+        return self.labels(name).get(STABLE) or max(number for known, number in self._live if known == name)
 
     async def watch(self, interval_s: float) -> None:
         """Refresh for ever. No failure ends it."""
@@ -120,10 +143,29 @@ class Registry:
         for failure in await asyncio.gather(*map(load, folders), return_exceptions=True):
             if isinstance(failure, Exception):  # as where a folder goes while it is looked at: next time, then
                 logger.error("a version could not be looked at: %s", failure)
+        await self._read_labels({folder.name for folder in folders})
         self._complete = True
         self.refused = {folder: refusal for folder, refusal in self.refused.items() if folder in folders}
         for key in self._live.keys() - {(folder.name, folder.version) for folder in folders}:
             self._retire(self._live.pop(key))
+
+    async def _read_labels(self, names: set[str]) -> None:
+        """A label moves once the version it names can answer; until then it stays where it was."""
+        for name in names:
+            try:
+                wanted = await asyncio.to_thread(self.repository.labels, name)
+            except RepositoryError as error:  # somebody may be writing it
+                logger.error("the labels of %s stay as they were: %s", name, error)
+                continue
+            before = self._labels.get(name, {})
+            labels = {
+                label: number if (name, number) in self._live else before[label]
+                for label, number in wanted.items()
+                if (name, number) in self._live or label in before
+            }
+            if labels != before:
+                logger.info("labels of %s: %s", name, labels or "none")
+            self._labels[name] = labels
 
     async def close(self) -> None:
         """Answer what is under way in every version, then stop them."""

@@ -25,6 +25,12 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="model of requests that name none; unset: `imagenet` if it is there, else the first"
     )
+    canary_share: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of the requests that name no version which the version labelled `canary` answers",
+    )
     engine: EngineChoice = Field(
         default="auto",
         description="`openvino`, `tensorflow`, or `auto`: TensorFlow if it sees a GPU, else OpenVINO if installed",

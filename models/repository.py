@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -21,6 +22,9 @@ from pydantic import ValidationError
 
 from models.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest
 
+LABELS_FILE = "labels.json"
+
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _STAGING_PREFIX = ".staging-"
 _ABANDONED_AFTER_S = 24 * 3600.0
 
@@ -118,6 +122,47 @@ class ModelRepository:
         names = [path.name for path in model.iterdir()] if model.is_dir() else []
         return max((int(name) for name in names if _is_number(name)), default=0) + 1
 
+    def labels(self, name: str) -> dict[str, int]:
+        """The labels of a model's versions, such as stable and canary. Raises `RepositoryError` for a broken file."""
+        path = self.root / name / LABELS_FILE
+        try:
+            document = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise RepositoryError(f"{path} is unreadable: {error}") from error
+        if not isinstance(document, dict):
+            raise RepositoryError(f'{path} is no object such as {{"stable": 1}}')
+        for label, version in document.items():
+            _check_label(label)
+            if type(version) is not int or version < 1:
+                raise RepositoryError(f"{path}: {label} is {version!r}, expected the number of a version")
+        return document
+
+    def set_label(self, name: str, label: str, version: int | None) -> dict[str, int]:
+        """Give a label to another version, or take it away (None), all at once; returns the labels that result.
+
+        Raises `RepositoryError` for a version that is not there, or a label that can't be one.
+        """
+        _check_label(label)
+        labels = self.labels(name)
+        if version is None:
+            labels.pop(label, None)
+        else:
+            labels[label] = self.find(name, version).version
+        path = self.root / name / LABELS_FILE
+        aside = path.with_name(f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
+        try:
+            aside.write_text(json.dumps(labels, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            _sync(aside)
+            aside.replace(path)
+            _sync(path.parent)
+        except FileNotFoundError as error:
+            raise RepositoryError(f"no model '{name}' in {self.root}") from error
+        finally:
+            aside.unlink(missing_ok=True)
+        return labels
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """An empty folder on the repository's file system, removed at the end unless it was published."""
@@ -169,6 +214,11 @@ def file_sha256(path: Path) -> str:
     """The file's SHA-256 in hexadecimal. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_label(label: str) -> None:
+    if not _LABEL.fullmatch(label):
+        raise RepositoryError(f"'{label}' can't be a label: expected at most 32 of a-z, 0-9, - and _, a letter first")
 
 
 def _folders(parent: Path) -> list[Path]:

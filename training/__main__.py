@@ -104,6 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     imagenet.add_argument("--weights", type=Path, help=".pth, .npz or .h5 (default: the installed package)")
     imagenet.add_argument("--weights-sha256", metavar="HEX", help="the SHA-256 that the weights must have")
     imagenet.set_defaults(command=_import_imagenet)
+
+    label = commands.add_parser("label", help="name a version, as stable or canary; without a version, show the labels")
+    label.add_argument("model")
+    label.add_argument("label", nargs="?")
+    label.add_argument("version", nargs="?", type=int, help="the version that gets it")
+    label.add_argument("--remove", action="store_true", help="take the label away instead")
+    label.set_defaults(command=_label)
     return parser
 
 
@@ -130,6 +137,21 @@ def _list(options: argparse.Namespace) -> None:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         _say(f"{name:<{width}}  {text}")
+
+
+def _label(options: argparse.Namespace) -> None:
+    repository = ModelRepository(options.models)
+    if options.label is None:
+        repository.find(options.model)
+        labels = repository.labels(options.model)
+    elif options.remove == (options.version is not None):
+        raise RepositoryError("expected a version for the label, or --remove")
+    else:
+        labels = repository.set_label(options.model, options.label, options.version)
+    for name, version in sorted(labels.items()):
+        _say(f"{name}  {options.model}/{version}")
+    if not labels:
+        _say(f"{options.model} has no labels")
 
 
 def _list_architectures() -> None:

@@ -51,7 +51,8 @@ def _model(registry: Registry, name: str) -> ModelBody:
     versions = [live for live in registry.live if live.folder.name == name]
     return ModelBody(
         name=name,
-        default_version=versions[-1].folder.version,
+        default_version=registry.default_version(name),
+        labels=registry.labels(name),
         versions=[_version(live) for live in versions],
     )
 

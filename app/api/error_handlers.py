@@ -53,11 +53,16 @@ async def _ours(request: Request, error: Exception) -> Response:
 async def _validation(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
+    return respond(invalid(error), request)
+
+
+def invalid(error: RequestValidationError) -> InvalidParameter:
+    """FastAPI's findings as one of our errors."""
     problems = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"][1:])
         problems.append(f"{name}: {problem['msg']}, got {problem.get('input')!r:.80}")
-    return respond(InvalidParameter("; ".join(problems)), request)
+    return InvalidParameter("; ".join(problems))
 
 
 async def _framework(request: Request, error: Exception) -> Response:

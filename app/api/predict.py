@@ -1,10 +1,7 @@
 """`POST /predict` and `POST /predict/batch`: from a body to a ranking."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -19,15 +16,13 @@ from app.api.schemas import (
     TimingBody,
     error_responses,
 )
-from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InternalError, InvalidParameter
-from app.inference.pipeline import Pipeline, Timing
+from app.api.work import Work, begun, unless_disconnected
+from app.errors import DemitasseError, InternalError, InvalidParameter
+from app.inference.pipeline import Timing
 from app.inference.rank import Ranking
-from app.registry import LiveVersion, Registry
-from app.settings import Settings
+from app.registry import LiveVersion
 
 DEFAULT_TOP_K = 5
-
-Result = TypeVar("Result")
 
 router = APIRouter(tags=["predict"])
 
@@ -35,6 +30,9 @@ ModelQuery = Annotated[
     str | None, Query(max_length=64, description="model to ask; default: the service's default model")
 ]
 VersionQuery = Annotated[int | None, Query(ge=1, le=2**31, description="version to ask; default: the highest live one")]
+LabelQuery = Annotated[
+    str | None, Query(max_length=32, description="label of the version to ask, such as stable or canary")
+]
 TopKQuery = Annotated[
     int | None, Query(ge=1, description=f"how many classes to return, at most all; default: {DEFAULT_TOP_K}")
 ]
@@ -92,18 +90,20 @@ _FILES_BODY: dict[str, Any] = {
     openapi_extra=_IMAGE_BODY,
 )
 async def predict(
-    request: Request, model: ModelQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+    request: Request,
+    model: ModelQuery = None,
+    version: VersionQuery = None,
+    top_k: TopKQuery = None,
+    label: LabelQuery = None,
 ) -> Response:
     """JPEG, PNG, WebP, GIF, BMP or TIFF, as multipart field `file`, as the raw body, or as base64 in JSON."""
-    settings, pipeline, bodies, live = _parts(request, model, version)
-    k = _checked_top_k(top_k, live)
-    live.batcher.check_room()  # before the body is read: refusing has to cost next to nothing
-    async with _deadline(settings) as deadline:
-        with live.batcher.hold(), bodies.account() as take:
-            data = await upload.read_image(request, settings.max_body_bytes, take)
-            with live.batcher.admit():
-                work = pipeline.classify(data, live.manifest, live.batcher, k, deadline)
-                ranking, timing = await _unless_disconnected(request, work)
+    async with begun(request, model, version, label) as work:
+        live = work.live
+        k = _checked_top_k(top_k, live)
+        data = await upload.read_image(request, work.settings.max_body_bytes, work.take)
+        with live.batcher.admit():
+            classifying = work.pipeline.classify(data, live.manifest, live.batcher, k, work.deadline)
+            ranking, timing = await unless_disconnected(request, classifying)
     body = PredictBody(
         model=live.folder.name,
         version=live.folder.version,
@@ -122,42 +122,38 @@ async def predict(
     openapi_extra=_FILES_BODY,
 )
 async def predict_batch(
-    request: Request, model: ModelQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+    request: Request,
+    model: ModelQuery = None,
+    version: VersionQuery = None,
+    top_k: TopKQuery = None,
+    label: LabelQuery = None,
 ) -> Response:
     """Several multipart fields `files`: one result or one error for each, in order. A bad file spoils no other."""
-    settings, pipeline, bodies, live = _parts(request, model, version)
-    k = _checked_top_k(top_k, live)
     request_id = request.state.request_id
 
-    async def classify(part: upload.Part, deadline: float) -> FileResultBody:
+    async def classify(part: upload.Part, work: Work, k: int) -> FileResultBody:
+        live = work.live
         try:
             with live.batcher.admit():
                 data = bytes(part.data)
-                ranking, timing = await pipeline.classify(data, live.manifest, live.batcher, k, deadline)
+                ranking, timing = await work.pipeline.classify(data, live.manifest, live.batcher, k, work.deadline)
         except Exception as error:  # whatever it is, it is this file's alone
             return FileResultBody(filename=part.filename, error=detail(_as_ours(error), request_id))
         return FileResultBody(filename=part.filename, result=_result(ranking, timing))
 
-    async def classify_all(parts: list[upload.Part], deadline: float) -> list[FileResultBody]:
+    async def classify_all(parts: list[upload.Part], work: Work, k: int) -> list[FileResultBody]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(classify(part, deadline)) for part in parts]
+            tasks = [group.create_task(classify(part, work, k)) for part in parts]
         return [task.result() for task in tasks]
 
-    live.batcher.check_room()
-    async with _deadline(settings) as deadline:
-        with live.batcher.hold(), bodies.account() as take:
-            parts = await upload.read_files(request, settings.max_body_bytes, settings.max_files, take)
-            results = await _unless_disconnected(request, classify_all(parts, deadline))
+    async with begun(request, model, version, label) as work:
+        live = work.live
+        k = _checked_top_k(top_k, live)
+        settings = work.settings
+        parts = await upload.read_files(request, settings.max_body_bytes, settings.max_files, work.take)
+        results = await unless_disconnected(request, classify_all(parts, work, k))
     body = PredictBatchBody(model=live.folder.name, version=live.folder.version, request_id=request_id, results=results)
     return Response(body.model_dump_json(exclude_unset=True), media_type="application/json")
-
-
-def _parts(
-    request: Request, model: str | None, version: int | None
-) -> tuple[Settings, Pipeline, upload.BodyBudget, LiveVersion]:
-    state = request.app.state
-    registry: Registry = state.registry
-    return state.settings, state.pipeline, state.bodies, registry.get(model, version)
 
 
 def _checked_top_k(top_k: int | None, live: LiveVersion) -> int:
@@ -191,44 +187,3 @@ def _result(ranking: Ranking, timing: Timing) -> ResultBody:
             inference=round(timing.inference_s * 1000, 3),
         ),
     )
-
-
-@asynccontextmanager
-async def _deadline(settings: Settings) -> AsyncIterator[float]:
-    """The deadline of a request that has just arrived, as a time of `time.monotonic`; enforced on the block."""
-    timeout_s = settings.request_timeout_ms / 1000
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield time.monotonic() + timeout_s
-    except TimeoutError as error:
-        raise DeadlinePassed(f"no answer within {settings.request_timeout_ms:g} ms of the request's arrival") from error
-
-
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work, but leave it as soon as the caller has gone. The body must have been read.
-
-    The work is not a task of its own but the caller's, which is cancelled and takes that back, as `asyncio.timeout`
-    does: a task more for each request would cost a small network's throughput a few percent.
-    """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  a coroutine runs in one
-    cancelled_before = task.cancelling()
-    left = False
-
-    def leave(gone: asyncio.Future[Any]) -> None:
-        nonlocal left
-        if not gone.cancelled():
-            left = True
-            task.cancel()
-
-    gone = asyncio.ensure_future(request.receive())
-    gone.add_done_callback(leave)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if left and task.uncancel() <= cancelled_before:
-            raise ClientDisconnected("the caller left before the answer") from None
-        raise
-    finally:
-        gone.remove_done_callback(leave)
-        gone.cancel()

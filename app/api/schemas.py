@@ -87,7 +87,8 @@ class VersionBody(_Body):
 
 class ModelBody(_Body):
     name: str
-    default_version: int = Field(description="the one that answers where a request names none")
+    default_version: int = Field(description="the one that answers where a request names none: stable, or the highest")
+    labels: dict[str, int] = Field(description="of live versions", examples=[{"stable": 1, "canary": 2}])
     versions: list[VersionBody]
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -99,9 +99,9 @@ async def read_image(request: Request, max_bytes: int, take: Take = _uncounted) 
         part = _only_part(await _read_parts(request, options, max_bytes, 1 + _OTHER_FIELDS, take), IMAGE_FIELD)
         return bytes(part.data)
     if media_type == "application/json":
-        return _from_json(await _read(request, max_bytes, take))
+        return _from_json(await read_body(request, max_bytes, take))
     if media_type in ("", "application/octet-stream") or media_type.startswith("image/"):
-        return await _read(request, max_bytes, take)
+        return await read_body(request, max_bytes, take)
     raise UnsupportedMediaType(f"expected {_TAKEN}; the content type is {media_type}")
 
 
@@ -126,7 +126,8 @@ def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
     return media_type.decode("latin-1").lower(), options
 
 
-async def _read(request: Request, max_bytes: int, take: Take) -> bytes:
+async def read_body(request: Request, max_bytes: int, take: Take = _uncounted) -> bytes:
+    """The body as it is. `take` is told of each piece. Raises `DemitasseError`s."""
     body = bytearray()
     async for chunk in _chunks(request, max_bytes, take):
         body += chunk
@@ -218,19 +219,29 @@ def _names(parts: list[Part]) -> str:
     return ", ".join(f"'{part.name[:40]}'" for part in parts[:8]) or "none"
 
 
-def _from_json(body: bytes) -> bytes:
+def parse_json(body: bytes, most_values: int) -> Any:
+    """The document, if it has no more than so many values. Raises `MalformedBody`."""
     # Counted before parsing, which would hold up every other request for seconds, or nest without end
-    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_JSON_VALUES:
-        raise MalformedBody(f"the JSON body has more than {_MOST_JSON_VALUES} values")
+    if sum(map(body.count, (b",", b"[", b"{"))) > most_values:
+        raise MalformedBody(f"the JSON body has more than {most_values:,} values")
     try:
-        document = json.loads(body)
-    except ValueError as error:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
         raise MalformedBody(f"the JSON body can't be parsed: {error}") from error
-    encoded = document.get(JSON_FIELD) if isinstance(document, dict) else None
-    if not isinstance(encoded, str):
-        raise InvalidParameter(f'expected a JSON object {{"{JSON_FIELD}": "<base64>"}}')
-    _, _, payload = encoded.rpartition("base64,")  # a data: URL will do as well
+
+
+def decode_base64(encoded: str, name: str) -> bytes:
+    """The bytes, of a data: URL as well. `name` says in an error what they were to be. Raises `MalformedBody`."""
+    _, _, payload = encoded.rpartition("base64,")
     try:
         return base64.b64decode("".join(payload.split()), validate=True)  # many encoders break lines
     except (binascii.Error, ValueError) as error:
-        raise MalformedBody(f"'{JSON_FIELD}' is not base64: {error}") from error
+        raise MalformedBody(f"'{name}' is not base64: {error}") from error
+
+
+def _from_json(body: bytes) -> bytes:
+    document = parse_json(body, _MOST_JSON_VALUES)
+    encoded = document.get(JSON_FIELD) if isinstance(document, dict) else None
+    if not isinstance(encoded, str):
+        raise InvalidParameter(f'expected a JSON object {{"{JSON_FIELD}": "<base64>"}}')
+    return decode_base64(encoded, JSON_FIELD)

@@ -6,8 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from app.inference.batcher import Batcher
 from app.inference.decode import Decoder
+from app.inference.engines.base import Images
 from app.inference.rank import Ranking, rank
 from models.manifest import Manifest
 
@@ -36,14 +40,25 @@ class Pipeline:
         self, data: bytes, manifest: Manifest, batcher: Batcher, top_k: int, deadline: float
     ) -> tuple[Ranking, Timing]:
         """Classify one picture on one version. `deadline` is a time of `time.monotonic`."""
+        probabilities, timing = await self.infer(data, manifest, batcher, deadline)
+        with self._stage("rank"):
+            ranking = rank(probabilities, manifest, top_k)
+        return ranking, timing
+
+    async def infer(
+        self, picture: bytes | Images, manifest: Manifest, batcher: Batcher, deadline: float
+    ) -> tuple[npt.NDArray[np.float32], Timing]:
+        """Probabilities float32 [C] of a file's bytes, or of pixels uint8 [H, W, 3] as the manifest wants them."""
         with self._stage("decode") as decoding:
-            image = await self._decoder.decode(data, manifest.input, manifest.name)
+            image = (
+                await self._decoder.decode(picture, manifest.input, manifest.name)
+                if isinstance(picture, bytes)
+                else picture
+            )
         inference = await batcher.submit(image, deadline)
         self._observe("queue", inference.queue_s)
         self._observe("inference", inference.inference_s)
-        with self._stage("rank"):
-            ranking = rank(inference.probabilities, manifest, top_k)
-        return ranking, Timing(decoding.seconds, inference.queue_s, inference.inference_s)
+        return inference.probabilities, Timing(decoding.seconds, inference.queue_s, inference.inference_s)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator["_Stopwatch"]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.errors import NotReady, UnknownModel, UnknownVersion
+from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
 from app.inference.batcher import Batcher, Device
 from app.inference.engines import EngineFactory
 from app.registry import LiveVersion, Registry
@@ -398,3 +398,65 @@ async def test_close_answers_what_every_version_accepted(tmp_path: Path) -> None
         assert await asyncio.gather(*asked) == [0, 1]
         await closing
         assert (registry.live, registry._closing) == ([], set())
+
+
+async def test_stable_version_answers_by_default_and_the_canary_its_share(tmp_path: Path) -> None:
+    for version in (1, 2, 3):
+        publish(tmp_path, version=version)
+    repository, drawn = ModelRepository(tmp_path), [0.0]
+    async with _registry(tmp_path, canary_share=0.25, draw=lambda: drawn[0]) as registry:
+
+        async def answers(label: str, version: int | None) -> list[int]:
+            repository.set_label("cups", label, version)
+            await registry.refresh()
+            found = []
+            for drawn[0] in (0.2, 0.3):
+                found.append(registry.get("cups").folder.version)
+            return found
+
+        assert await answers("stable", None) == [3, 3]
+        assert await answers("stable", 1) == [1, 1]
+        assert await answers("canary", 2) == [2, 1]
+        assert [registry.get("cups", label=label).folder.version for label in ("stable", "canary")] == [1, 2]
+        assert (registry.labels("cups"), registry.default_version("cups")) == ({"stable": 1, "canary": 2}, 1)
+        assert registry.get("cups", 3).folder.version == 3
+        assert await answers("stable", 2) == [2, 2]
+
+
+async def test_label_stays_where_it_was_until_the_version_it_names_can_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path, version=1)
+    folder = publish(tmp_path, version=2)
+    (folder.path / "saved_model.pb").write_bytes(b"broken")
+    repository = ModelRepository(tmp_path)
+    repository.set_label("cups", "stable", 1)
+    async with _registry(tmp_path) as registry:
+        await registry.refresh()
+        repository.set_label("cups", "stable", 2)
+        repository.set_label("cups", "canary", 2)
+        await registry.refresh()
+        assert registry.labels("cups") == {"stable": 1}
+        (folder.path / "saved_model.pb").write_bytes(b"graph")
+        await registry.refresh()
+        assert registry.labels("cups") == {"stable": 2, "canary": 2}
+        (tmp_path / "cups" / "labels.json").write_text("{")
+        await registry.refresh()
+        assert "the labels of cups stay as they were" in caplog.text
+        assert registry.labels("cups") == {"stable": 2, "canary": 2}
+        shutil.rmtree(folder.path)
+        await registry.refresh()
+        assert registry.get("cups").folder.version == 1
+
+
+async def test_labels_that_are_not_there_are_unknown(tmp_path: Path) -> None:
+    publish(tmp_path, version=1)
+    ModelRepository(tmp_path).set_label("cups", "stable", 1)
+    async with _registry(tmp_path) as registry:
+        await registry.refresh()
+        with pytest.raises(UnknownLabel, match="^no label 'canary' of 'cups' on a live version; there are: stable$"):
+            registry.get("cups", label="canary")
+        with pytest.raises(InvalidParameter, match="^expected a version or a label, both came$"):
+            registry.get("cups", 1, "stable")
+        with pytest.raises(UnknownModel):
+            registry.get("mugs", label="stable")

@@ -465,3 +465,56 @@ def test_contents_change_with_any_file_of_the_folder(tmp_path: Path) -> None:
     assert between != before
     (folder / "variables" / "data").write_bytes(b"all of it")
     assert repository.contents(found) not in (before, between)
+
+
+def test_labels_move_from_version_to_version_and_go(tmp_path: Path) -> None:
+    publish(tmp_path)
+    publish(tmp_path)
+    repository = ModelRepository(tmp_path)
+    assert repository.labels("cups") == repository.labels("mugs") == {}
+    assert repository.set_label("cups", "stable", 1) == {"stable": 1}
+    assert repository.set_label("cups", "canary", 2) == {"stable": 1, "canary": 2}
+    assert repository.set_label("cups", "stable", 2) == {"stable": 2, "canary": 2}
+    assert repository.set_label("cups", "canary", None) == repository.labels("cups") == {"stable": 2}
+    assert [folder.version for folder in repository.versions()] == [1, 2]
+    assert repository.next_version("cups") == 3
+    assert sorted(path.name for path in (tmp_path / "cups").iterdir()) == ["1", "2", "labels.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "version", "why"),
+    [
+        ("cups", "stable", 3, "no version cups/3"),
+        ("mugs", "stable", 1, "no version mugs/1"),
+        ("mugs", "stable", None, "no model 'mugs'"),
+        ("cups", "Stable", 1, "'Stable' can't be a label"),
+        ("cups", "1", 1, "'1' can't be a label"),
+        ("cups", "", 1, "'' can't be a label"),
+        ("cups", "x" * 33, 1, "can't be a label"),
+    ],
+)
+def test_labels_that_lead_nowhere_are_refused(
+    name: str, label: str, version: int | None, why: str, tmp_path: Path
+) -> None:
+    publish(tmp_path)
+    with pytest.raises(RepositoryError, match=why):
+        ModelRepository(tmp_path).set_label(name, label, version)
+    assert ModelRepository(tmp_path).labels("cups") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"stable"', "is unreadable"),
+        ("[1]", "is no object"),
+        ('{"stable": "1"}', "stable is '1', expected the number of a version"),
+        ('{"stable": 0}', "stable is 0"),
+        ('{"stable": true}', "stable is True"),
+        ('{"Stable": 1}', "'Stable' can't be a label"),
+    ],
+)
+def test_a_broken_file_of_labels_is_told(text: str, why: str, tmp_path: Path) -> None:
+    publish(tmp_path)
+    (tmp_path / "cups" / "labels.json").write_text(text)
+    with pytest.raises(RepositoryError, match=why):
+        ModelRepository(tmp_path).labels("cups")

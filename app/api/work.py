@@ -1,0 +1,133 @@
+"""A request's work, whatever protocol it came by: its version, its deadline, what it may take, and its answers."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import Request
+
+from app.api import upload
+from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InvalidParameter
+from app.inference.pipeline import Pipeline
+from app.registry import LiveVersion, Registry
+from app.settings import Settings
+
+Result = TypeVar("Result")
+Picture = bytes | npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Work:
+    """`deadline` is a time of `time.monotonic`; `take` is told of the body's pieces as they arrive."""
+
+    request: Request
+    settings: Settings
+    pipeline: Pipeline
+    live: LiveVersion
+    deadline: float
+    take: upload.Take
+
+    async def body(self) -> bytes:
+        """The whole body. Raises `DemitasseError`s where it is over a limit, or its caller leaves."""
+        return await upload.read_body(self.request, self.settings.max_body_bytes, self.take)
+
+    async def probabilities(self, pictures: Sequence[Picture]) -> list[npt.NDArray[np.float32]]:
+        """float32 [C] of each picture: the bytes of a file, or uint8 pixels [H, W, 3] of the model's own size.
+
+        All or none: the first error that comes ends it, and says which picture it is about. Raises `DemitasseError`s.
+        """
+        self._check(pictures)
+        with ExitStack() as places:
+            for _ in pictures:
+                places.enter_context(self.live.batcher.admit())
+            return await unless_disconnected(self.request, self._all(pictures))
+
+    def _check(self, pictures: Sequence[Picture]) -> None:
+        if not 0 < len(pictures) <= self.settings.max_files:
+            raise InvalidParameter(f"expected 1 to {self.settings.max_files} pictures, got {len(pictures)}")
+        spec = self.live.manifest.input
+        expected = (spec.height, spec.width, 3)
+        for picture in pictures:
+            if not isinstance(picture, bytes) and (picture.shape != expected or picture.dtype != np.uint8):
+                raise InvalidParameter(f"expected pixels uint8 {expected}, got {picture.dtype} {picture.shape}")
+
+    async def _all(self, pictures: Sequence[Picture]) -> list[npt.NDArray[np.float32]]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(picture, index)) for index, picture in enumerate(pictures)]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        return [task.result() for task in tasks]
+
+    async def _one(self, picture: Picture, index: int) -> npt.NDArray[np.float32]:
+        try:
+            found, _ = await self.pipeline.infer(picture, self.live.manifest, self.live.batcher, self.deadline)
+        except DemitasseError as error:
+            error.message = f"picture {index}: {error.message}"
+            raise
+        return found
+
+
+@asynccontextmanager
+async def begun(
+    request: Request, model: str | None = None, version: int | None = None, label: str | None = None
+) -> AsyncIterator[Work]:
+    """The version that is asked for, kept open, if it has room: refusing before the body is read costs next to nothing.
+
+    Raises `DemitasseError`s; `DeadlinePassed`, too, where the block takes longer than a request may.
+    """
+    state = request.app.state
+    settings: Settings = state.settings
+    bodies: upload.BodyBudget = state.bodies
+    registry: Registry = state.registry
+    live = registry.get(model, version, label)
+    live.batcher.check_room()
+    async with _until(settings) as deadline:
+        with live.batcher.hold(), bodies.account() as take:
+            yield Work(request, settings, state.pipeline, live, deadline, take)
+
+
+@asynccontextmanager
+async def _until(settings: Settings) -> AsyncIterator[float]:
+    """The deadline of a request that has just arrived, as a time of `time.monotonic`; enforced on the block."""
+    timeout_s = settings.request_timeout_ms / 1000
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield time.monotonic() + timeout_s
+    except TimeoutError as error:
+        raise DeadlinePassed(f"no answer within {settings.request_timeout_ms:g} ms of the request's arrival") from error
+
+
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work, but leave it as soon as the caller has gone. The body must have been read.
+
+    The work is not a task of its own but the caller's, which is cancelled and takes that back, as `asyncio.timeout`
+    does: a task more for each request would cost a small network's throughput a few percent.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  a coroutine runs in one
+    cancelled_before = task.cancelling()
+    left = False
+
+    def leave(gone: asyncio.Future[Any]) -> None:
+        nonlocal left
+        if not gone.cancelled():
+            left = True
+            task.cancel()
+
+    gone = asyncio.ensure_future(request.receive())
+    gone.add_done_callback(leave)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if left and task.uncancel() <= cancelled_before:
+            raise ClientDisconnected("the caller left before the answer") from None
+        raise
+    finally:
+        gone.remove_done_callback(leave)
+        gone.cancel()
