@@ -1,11 +1,13 @@
 """The application: its parts put together, and their life from start to stop."""
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,6 +29,7 @@ from app.registry import Registry
 from app.settings import Settings
 from models.manifest import Manifest
 from models.repository import ModelRepository
+from models.storage import Mirror
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +59,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         decoder = Decoder(max(1, settings.decode_threads // settings.workers), settings.max_image_pixels)
+        repository, fetch, interval_s = _repository(settings)
         registry = Registry(
-            repository=ModelRepository(settings.model_repository),
+            repository=repository,
+            fetch=fetch,
             load_engine=load_engine,
             make_batcher=partial(_batcher, settings, device, metrics),
             max_batch_size=settings.max_batch_size,
@@ -69,7 +74,7 @@ def create_app(
         app.state.pipeline = Pipeline(decoder, metrics.observe_stage)
         loaded = asyncio.Event()
         tasks = [
-            asyncio.create_task(_load_and_watch(registry, settings.reload_interval_s, loaded, on_first_load)),
+            asyncio.create_task(_load_and_watch(registry, interval_s, loaded, on_first_load)),
             asyncio.create_task(metrics.share_gauges()),
         ]
         if load_before_serving:
@@ -114,6 +119,15 @@ class _Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
         await self._front(scope, receive, send)
+
+
+def _repository(settings: Settings) -> tuple[ModelRepository, Callable[[], None] | None, float]:
+    """The folder that is served, what brings it up to date, and how often that is done, in seconds."""
+    location = settings.model_repository
+    if isinstance(location, Path):
+        return ModelRepository(location), None, settings.reload_interval_s
+    cache = settings.model_cache / hashlib.sha256(location.encode()).hexdigest()[:16]  # one for each address
+    return ModelRepository(cache), Mirror(location, cache).refresh, settings.storage_interval_s
 
 
 async def _load_and_watch(

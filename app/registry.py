@@ -55,6 +55,7 @@ class Registry:
     make_batcher: Callable[[Engine, Manifest], Batcher]
     max_batch_size: int
     default_model: str | None = None
+    fetch: Callable[[], None] | None = None  # what brings the repository up to date, where it is a copy
     canary_share: float = 0.0
     draw: Callable[[], float] = random.random
     refused: dict[VersionFolder, Refusal] = field(default_factory=dict)
@@ -126,6 +127,11 @@ class Registry:
 
     async def refresh(self) -> None:
         """Bring the live versions in line with the repository."""
+        if self.fetch is not None:
+            try:
+                await asyncio.to_thread(self.fetch)
+            except RepositoryError as error:
+                logger.error("%s; what is live stays so", error)
         root = self.repository.root
         if not await asyncio.to_thread(root.is_dir) or (self._live and not await asyncio.to_thread(os.listdir, root)):
             # A volume that has gone away leaves no folder or an empty one, and must not take the live versions with it

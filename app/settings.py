@@ -1,5 +1,6 @@
 """Every knob of the service. Each is an environment variable of the field's name in capitals."""
 
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.cores import available_cores
 from models.preprocess import DEFAULT_MAX_PIXELS
+from models.storage import is_url
 
 EngineChoice = Literal["auto", "openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "f32", "bf16"]
@@ -19,8 +21,13 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: int = Field(default=8080, ge=1, le=65535, description="port to listen on")
-    model_repository: Path = Field(
-        default=Path(__file__).parent.parent / "models", description="folder that holds `<name>/<version>/`"
+    model_repository: Path | str = Field(
+        default=Path(__file__).parent.parent / "models",
+        description="folder that holds `<name>/<version>/`, or its address in object storage: `s3://`, `gs://`, `az://`",
+    )
+    model_cache: Path = Field(
+        default=Path(tempfile.gettempdir()) / "demitasse",
+        description="folder to which object storage is copied; kept for the next start",
     )
     default_model: str | None = Field(
         default=None, description="model of requests that name none; unset: `imagenet` if it is there, else the first"
@@ -83,6 +90,9 @@ class Settings(BaseSettings):
     reload_interval_s: float = Field(
         default=2.0, ge=0.1, le=3600.0, description="how often the model repository is looked at"
     )
+    storage_interval_s: float = Field(
+        default=30.0, ge=0.1, le=86_400.0, description="the same for one in object storage, where looking costs money"
+    )
     drain_delay_s: float = Field(
         default=1.0,
         ge=0.0,
@@ -96,6 +106,11 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`json`, `text`, or `auto`: text if a terminal reads it"
     )
+
+    @field_validator("model_repository", mode="before")
+    @classmethod
+    def _folder_or_url(cls, value: object) -> object:
+        return Path(value) if isinstance(value, str) and not is_url(value) else value
 
     @field_validator("engine", "precision", "log_level", "log_format", mode="before")
     @classmethod

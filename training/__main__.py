@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from models import storage
 from models.quiet import without_native_chatter
-from models.repository import ModelRepository, RepositoryError
+from models.repository import ModelRepository, RepositoryError, VersionFolder
 
 if TYPE_CHECKING:
     import keras
@@ -105,6 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     imagenet.add_argument("--weights-sha256", metavar="HEX", help="the SHA-256 that the weights must have")
     imagenet.set_defaults(command=_import_imagenet)
 
+    publish = commands.add_parser("publish", help="copy a version to object storage: s3://, gs://, az://")
+    publish.add_argument("model", help="NAME or NAME/VERSION; the highest version if none is named")
+    publish.add_argument("url", help="the repository there, without the model's name")
+    publish.set_defaults(command=_publish)
+
     label = commands.add_parser("label", help="name a version, as stable or canary; without a version, show the labels")
     label.add_argument("model")
     label.add_argument("label", nargs="?")
@@ -137,6 +143,19 @@ def _list(options: argparse.Namespace) -> None:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         _say(f"{name:<{width}}  {text}")
+
+
+def _find(repository: ModelRepository, model: str) -> VersionFolder:
+    name, _, version = model.partition("/")
+    if version and not version.isdecimal():
+        raise RepositoryError(f"expected NAME or NAME/VERSION with a whole number, got '{model}'")
+    return repository.find(name, int(version) if version else None)
+
+
+def _publish(options: argparse.Namespace) -> None:
+    repository = ModelRepository(options.models)
+    folder = _find(repository, options.model)
+    _say(f"published {storage.upload(repository, folder, options.url)}")
 
 
 def _label(options: argparse.Namespace) -> None:
@@ -257,11 +276,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    name, _, version = options.model.partition("/")
-    if version and not version.isdecimal():
-        raise RepositoryError(f"expected NAME or NAME/VERSION with a whole number, got '{options.model}'")
     repository = ModelRepository(options.models)
-    folder = repository.find(name, int(version) if version else None)
+    folder = _find(repository, options.model)
+    name = folder.name
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
     from training.recipe import DatasetName

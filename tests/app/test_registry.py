@@ -454,9 +454,9 @@ async def test_labels_that_are_not_there_are_unknown(tmp_path: Path) -> None:
     ModelRepository(tmp_path).set_label("cups", "stable", 1)
     async with _registry(tmp_path) as registry:
         await registry.refresh()
-        with pytest.raises(UnknownLabel, match="^no label 'canary' of 'cups' on a live version; there are: stable$"):
+        with pytest.raises(UnknownLabel, match=r"^no label 'canary' of 'cups' on a live version; there are: stable$"):
             registry.get("cups", label="canary")
-        with pytest.raises(InvalidParameter, match="^expected a version or a label, both came$"):
+        with pytest.raises(InvalidParameter, match=r"^expected a version or a label, both came$"):
             registry.get("cups", 1, "stable")
         with pytest.raises(UnknownModel):
             registry.get("mugs", label="stable")

@@ -1,0 +1,206 @@
+"""A repository in object storage: mirrored to a folder, which is served like any other, and uploaded to.
+
+`s3://`, `gs://`, `az://` and all else that fsspec opens. An uploader writes the manifest last; a reader takes a version
+once every file of it has the checksum that the manifest says, and renames it into place. So neither sees a part of one,
+and a transfer that breaks, or a right that is missing, changes nothing.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from models.manifest import MANIFEST_FILE, Manifest
+from models.repository import (
+    LABELS_FILE,
+    InvalidVersion,
+    ModelRepository,
+    RepositoryError,
+    VersionExists,
+    VersionFolder,
+    file_sha256,
+)
+
+logger = logging.getLogger(__name__)
+
+_SOURCE_FILE = ".source"  # in a mirrored version: which state of the storage it is
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+
+
+class StorageError(RepositoryError):
+    """The storage can't be read or written; the message says what and why."""
+
+
+def is_url(location: str) -> bool:
+    return "://" in location
+
+
+class Mirror:
+    """The versions under `url`, kept in the folder `root`."""
+
+    def __init__(self, url: str, root: Path) -> None:
+        self._url = url.rstrip("/")
+        self._repository = ModelRepository(root)
+        self._told: dict[tuple[str, int], str] = {}  # why a version was not taken, so that it is said once
+
+    def refresh(self) -> None:
+        """Copy what is new, remove what is gone. Raises `StorageError` where the storage can't be read.
+
+        A version that is not whole, or not what its manifest says, is passed over with a line in the log; the next
+        call looks at it again.
+        """
+        storage, top = _opened(self._url)
+        try:
+            storage.invalidate_cache()
+            found = storage.find(top, detail=True)
+        except Exception as error:
+            raise _unreadable(self._url, error) from error
+        listing = {path.removeprefix(top).strip("/"): entry for path, entry in found.items()}
+        remote = _versions(listing)
+        local = {(folder.name, folder.version): folder for folder in self._repository.versions()}
+        if local and not remote:
+            raise StorageError(f"{self._url} holds no versions all at once; what was copied before is kept")
+        for key, stamp in remote.items():
+            folder = local.get(key)
+            if folder is None or _source(folder) != stamp:
+                self._take(storage, top, listing, key, stamp)
+        for key in local.keys() - remote.keys():
+            self._discard(local[key].path)
+        for name in {name for name, _ in remote}:
+            self._copy_labels(storage, top, listing, name)
+
+    def _take(
+        self, storage: Any, top: str, listing: dict[str, dict[str, Any]], key: tuple[str, int], stamp: str
+    ) -> None:
+        name, version = key
+        try:
+            with self._repository.staging() as staged:
+                self._download(storage, f"{top}/{name}/{version}", staged, listing, f"{name}/{version}")
+                (staged / _SOURCE_FILE).write_text(stamp, encoding="utf-8")
+                target = self._repository.root / name / str(version)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    self._discard(target)
+                staged.rename(target)
+        except (RepositoryError, OSError) as error:
+            if self._told.get(key) != str(error):
+                self._told[key] = str(error)
+                logger.error("%s/%s/%d is not taken: %s", self._url, name, version, error)
+            return
+        self._told.pop(key, None)
+        logger.info("copied %s/%s/%d", self._url, name, version)
+
+    def _download(
+        self, storage: Any, source: str, staged: Path, listing: dict[str, dict[str, Any]], version: str
+    ) -> None:
+        try:
+            text = storage.cat_file(f"{source}/{MANIFEST_FILE}")
+            manifest = Manifest.model_validate_json(text)
+        except ValueError as error:
+            raise InvalidVersion(f"{MANIFEST_FILE} is invalid: {error}") from error
+        except Exception as error:
+            raise _unreadable(f"{source}/{MANIFEST_FILE}", error) from error
+        if missing := [name for name in manifest.files if f"{version}/{name}" not in listing]:
+            raise InvalidVersion(f"{', '.join(missing)} is not there (yet)")
+        for name, expected in manifest.files.items():
+            path = staged / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                storage.get_file(f"{source}/{name}", str(path))
+            except Exception as error:
+                raise _unreadable(f"{source}/{name}", error) from error
+            if (actual := file_sha256(path)) != expected:
+                raise InvalidVersion(f"{name} has sha256 {actual[:12]}…, the manifest says {expected[:12]}…")
+        (staged / MANIFEST_FILE).write_bytes(text)
+
+    def _discard(self, path: Path) -> None:
+        """Out of the readers' sight in one step, then off the disk."""
+        with self._repository.staging() as aside:
+            try:
+                path.rename(aside / path.name)
+            except FileNotFoundError:  # another process mirrors to the same folder
+                return
+            logger.info("removed %s", path)
+
+    def _copy_labels(self, storage: Any, top: str, listing: dict[str, dict[str, Any]], name: str) -> None:
+        path = self._repository.root / name / LABELS_FILE
+        if f"{name}/{LABELS_FILE}" not in listing:
+            path.unlink(missing_ok=True)
+            return
+        if not path.parent.is_dir():  # none of its versions was taken
+            return
+        try:
+            text = storage.cat_file(f"{top}/{name}/{LABELS_FILE}")
+        except Exception as error:
+            raise _unreadable(f"{self._url}/{name}/{LABELS_FILE}", error) from error
+        if path.is_file() and path.read_bytes() == text:
+            return
+        with self._repository.staging() as aside:
+            (aside / LABELS_FILE).write_bytes(text)
+            (aside / LABELS_FILE).replace(path)
+
+
+def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
+    """Copy a version to `<url>/<name>/<version>/`, its manifest last; returns that address.
+
+    The same version may be there already. Raises `VersionExists` for another one of that number, `InvalidVersion` for
+    files that are not those of the manifest, `StorageError` where the storage can't be written.
+    """
+    manifest = repository.read(folder)
+    repository.verify(folder, manifest)
+    storage, top = _opened(url.rstrip("/"))
+    target = f"{top}/{folder.name}/{folder.version}"
+    address = f"{url.rstrip('/')}/{folder.name}/{folder.version}"
+    ours = (folder.path / MANIFEST_FILE).read_bytes()
+    try:
+        storage.invalidate_cache()
+        theirs = storage.cat_file(f"{target}/{MANIFEST_FILE}") if storage.exists(f"{target}/{MANIFEST_FILE}") else None
+    except Exception as error:
+        raise _unreadable(address, error) from error
+    if theirs is not None and json.loads(theirs) != json.loads(ours):
+        raise VersionExists(f"{address} exists, and is another one; versions are never overwritten")
+    try:
+        for name in (*manifest.files, MANIFEST_FILE):
+            storage.makedirs(f"{target}/{name}".rpartition("/")[0], exist_ok=True)
+            storage.put_file(str(folder.path / name), f"{target}/{name}")
+    except Exception as error:
+        raise StorageError(f"{address} can't be written: {type(error).__name__}: {error}") from error
+    return address
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """fsspec's file system, and the path of the URL in it."""
+    scheme = url.partition("://")[0]
+    try:
+        import fsspec
+
+        storage, path = fsspec.url_to_fs(url)
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme, "s3")
+        raise StorageError(f"{scheme}:// needs packages that are not here: pip install '.[{extra}]'") from error
+    except ValueError as error:
+        raise StorageError(f"{url} can't be opened: {error}") from error
+    return storage, path.rstrip("/")
+
+
+def _unreadable(what: str, error: Exception) -> StorageError:
+    return StorageError(f"{what} can't be read: {type(error).__name__}: {error}")
+
+
+def _versions(listing: dict[str, dict[str, Any]]) -> dict[tuple[str, int], str]:
+    """All versions that have a manifest, each with what changes when that is replaced."""
+    found = {}
+    for path, entry in listing.items():
+        name, _, rest = path.partition("/")
+        number, _, file = rest.partition("/")
+        if file == MANIFEST_FILE and number.isascii() and number.isdigit() and not number.startswith("0"):
+            marks = (entry.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"))
+            found[name, int(number)] = f"{entry.get('size')} {next((str(mark) for mark in marks if mark), '')}"
+    return found
+
+
+def _source(folder: VersionFolder) -> str | None:
+    try:
+        return (folder.path / _SOURCE_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return None
