@@ -17,7 +17,7 @@ from models.repository import ModelRepository
 SAGEMAKER_MODELS = Path("/opt/ml/model")
 
 _PORTS = ("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT")
-_SIGNS = (*_PORTS, "AZUREML_MODEL_DIR", "K_SERVICE", "CONTAINER_APP_NAME")
+SIGNS = (*_PORTS, "AZUREML_MODEL_DIR", "K_SERVICE", "CONTAINER_APP_NAME")
 
 
 def imposed(environment: Mapping[str, str]) -> dict[str, object]:
@@ -29,7 +29,7 @@ def imposed(environment: Mapping[str, str]) -> dict[str, object]:
 def defaults(environment: Mapping[str, str], sagemaker_models: Path = SAGEMAKER_MODELS) -> dict[str, object]:
     """What comes after our own variables: where to listen, and where the platform has put the models."""
     found: dict[str, object] = {}
-    if any(environment.get(name) for name in _SIGNS):
+    if any(environment.get(name) for name in SIGNS):
         found["host"] = "0.0.0.0"  # noqa: S104  the platform asks from outside the container
     if environment.get("AZUREML_MODEL_DIR"):
         found["model_repository"] = _registered(Path(environment["AZUREML_MODEL_DIR"]))

@@ -57,10 +57,10 @@ async def invocations(
     version: VersionQuery = None,
     top_k: TopKQuery = None,
     label: LabelQuery = None,
-    accept: Annotated[str, Header()] = "*/*",
     custom_attributes: Annotated[str, Header(alias="X-Amzn-SageMaker-Custom-Attributes")] = "",
 ) -> Response:
     """As `/predict`; what the query leaves open may be in `X-Amzn-SageMaker-Custom-Attributes`."""
+    accept = request.headers.get("accept", "*/*")
     if not _takes_json(accept):
         raise NotAcceptable(f"answers are application/json; the request accepts {accept:.100}")
     asked = _attributes(custom_attributes)
