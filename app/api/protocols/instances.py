@@ -20,10 +20,15 @@ _MOST_OTHER_VALUES = 16  # of an instance that is no pixels
 
 
 async def document(work: Work) -> dict[str, Any]:
-    """The body, an object of JSON. Raises `DemitasseError`s."""
-    spec = work.live.manifest.input
+    """The body, an object of JSON, with the pixels of one batch at most. Raises `DemitasseError`s.
+
+    Parsing those of eight pictures of 224 x 224 holds up every other request for a third of a second; files cost
+    next to nothing.
+    """
+    spec, settings = work.live.manifest.input, work.settings
     pixels = spec.height * (spec.width * 4 + 1)  # three commas and a bracket a pixel, and a bracket a row
-    parsed = upload.parse_json(await work.body(), work.settings.max_files * (pixels + _MOST_OTHER_VALUES))
+    most_values = settings.max_batch_size * pixels + settings.max_files * _MOST_OTHER_VALUES
+    parsed = upload.parse_json(await work.body(), most_values)
     if not isinstance(parsed, dict):
         raise InvalidParameter(f"expected a JSON object, got {_shown(parsed)}")
     return parsed

@@ -153,6 +153,16 @@ async def test_errors_are_one_text_with_a_status_of_theirs(case: str, tmp_path: 
     assert answer.headers["content-type"] == "application/json"
 
 
+async def test_pixels_are_taken_for_one_batch_and_files_for_more(tmp_path: Path) -> None:
+    publish(tmp_path)
+    async with serving(tmp_path, max_batch_size=2, max_files=4) as served:
+        files, batch, more = [
+            await post(served, {"instances": instances}) for instances in ([b64(1)] * 4, [PIXELS] * 2, [PIXELS] * 8)
+        ]
+    assert (files.status_code, batch.status_code, more.status_code) == (200, 200, 400)
+    assert more.json()["error"].startswith("the JSON body has more than ")
+
+
 async def test_body_that_is_no_json_or_too_large_is_refused(tmp_path: Path) -> None:
     publish(tmp_path)
     async with serving(tmp_path, max_body_bytes=100) as served:
