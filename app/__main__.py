@@ -1,7 +1,9 @@
 """Settings -> uvicorn: `python -m app`."""
 
+import argparse
 import logging
 import sys
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
@@ -17,8 +19,11 @@ logger = logging.getLogger("app")
 _SAMPLE = "tests/pictures/espresso_cup.jpg"
 
 
-def main() -> int:
-    """Exit code 0, 1 where the service can't start, 2 for settings that can't work."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Exit code 0, 1 where the service can't start, 2 for arguments or settings that can't work."""
+    parser = argparse.ArgumentParser(prog="python -m app", description="Serve. Environment variables are the settings.")
+    parser.add_argument("command", nargs="?", choices=["serve"], help="as SageMaker says it; the same as nothing")
+    parser.parse_args(arguments)
     try:
         settings = Settings()
     except ValidationError as error:
@@ -52,4 +57,4 @@ def _address(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@
     │   ├── UnknownVersion      404     unknown_version
     │   └── UnknownLabel        404     unknown_label
     ├── MethodNotAllowed        405     method_not_allowed
+    ├── NotAcceptable           406     not_acceptable
     ├── BodyTooLarge            413     body_too_large
     ├── TooManyPixels           413     too_many_pixels
     ├── UnsupportedMediaType    415     unsupported_media_type
@@ -16,6 +17,7 @@
     ├── ClientDisconnected      499     client_disconnected   (nobody is left to read it; logs and metrics only)
     ├── InternalError           500     internal_error
     │   └── InferenceFailed     500     inference_failed
+    ├── Unimplemented           501     unimplemented
     ├── NotReady                503     not_ready
     │   ├── Draining            503     draining
     │   └── EngineStuck         503     engine_stuck
@@ -64,6 +66,10 @@ class MethodNotAllowed(DemitasseError):
     status, code = 405, "method_not_allowed"
 
 
+class NotAcceptable(DemitasseError):
+    status, code = 406, "not_acceptable"
+
+
 class BodyTooLarge(DemitasseError):
     status, code = 413, "body_too_large"
 
@@ -98,6 +104,10 @@ class InternalError(DemitasseError):
 
 class InferenceFailed(InternalError):
     code = "inference_failed"
+
+
+class Unimplemented(DemitasseError):
+    status, code = 501, "unimplemented"
 
 
 class NotReady(DemitasseError):

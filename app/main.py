@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from app.api import error_handlers, routes
-from app.api.direct import DirectPredict
+from app.api.direct import PREDICT_PATH, DirectPredict
 from app.api.refusal import GATE, Refusals
 from app.api.upload import BodyBudget
 from app.cores import available_cores
@@ -91,6 +91,7 @@ def create_app(
 
     app = _Application(
         request_log,
+        direct=settings.aip_predict_route != PREDICT_PATH,  # where it is, more than pictures are taken there
         title="Demitasse",
         summary="Image classification with confidences that can be trusted",
         version=_version(),
@@ -104,17 +105,20 @@ def create_app(
     app.state.bodies = BodyBudget(settings.max_bodies_bytes)
     app.state.draining = False
     error_handlers.install(app)
-    routes.install(app)
+    routes.install(app, settings)
     return app
 
 
 class _Application(FastAPI):
     """What FastAPI puts around each request comes after the short way to a prediction, not before it."""
 
-    def __init__(self, request_log: RequestLog, **options: Any) -> None:
+    def __init__(self, request_log: RequestLog, *, direct: bool, **options: Any) -> None:
         super().__init__(**options)
         self.add_middleware(error_handlers.LastResort)  # inside, where FastAPI's own would answer in another shape
-        self._front = ObservabilityMiddleware(error_handlers.LastResort(DirectPredict(super().__call__)), request_log)
+        routed = super().__call__
+        self._front = ObservabilityMiddleware(
+            error_handlers.LastResort(DirectPredict(routed) if direct else routed), request_log
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self

@@ -1,12 +1,14 @@
 """Every knob of the service. Each is an environment variable of the field's name in capitals."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app import platforms
 from app.cores import available_cores
 from models.preprocess import DEFAULT_MAX_PIXELS
 from models.storage import is_url
@@ -15,12 +17,15 @@ EngineChoice = Literal["auto", "openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "f32", "bf16"]
 
 
+_PATH = r"^/[^{}?#\s]*$"
+
+
 class Settings(BaseSettings):
     # Compose files and cloud consoles hand on an unset variable as an empty one
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
-    port: int = Field(default=8080, ge=1, le=65535, description="port to listen on")
+    port: int = Field(default=8080, ge=1, le=65535, description="port to listen on; a platform's own comes first")
     model_repository: Path | str = Field(
         default=Path(__file__).parent.parent / "models",
         description="folder that holds `<name>/<version>/`, or its address in object storage: `s3://`, `gs://`, `az://`",
@@ -28,6 +33,12 @@ class Settings(BaseSettings):
     model_cache: Path = Field(
         default=Path(tempfile.gettempdir()) / "demitasse",
         description="folder to which object storage is copied; kept for the next start",
+    )
+    aip_health_route: str | None = Field(
+        default=None, pattern=_PATH, description="path at which Vertex AI asks for health; it sets this itself"
+    )
+    aip_predict_route: str | None = Field(
+        default=None, pattern=_PATH, description="path to which Vertex AI sends predictions; it sets this itself"
     )
     default_model: str | None = Field(
         default=None, description="model of requests that name none; unset: `imagenet` if it is there, else the first"
@@ -111,6 +122,20 @@ class Settings(BaseSettings):
     @classmethod
     def _folder_or_url(cls, value: object) -> object:
         return Path(value) if isinstance(value, str) and not is_url(value) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is pydantic's
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, between what a platform insists on and what it leaves to us."""
+        imposed = InitSettingsSource(settings_cls, platforms.imposed(os.environ))
+        defaults = InitSettingsSource(settings_cls, platforms.defaults(os.environ))
+        return init_settings, imposed, env_settings, dotenv_settings, defaults
 
     @field_validator("engine", "precision", "log_level", "log_format", mode="before")
     @classmethod

@@ -14,6 +14,8 @@ from app.api import predict
 from app.api.error_handlers import respond
 from app.errors import DemitasseError
 
+PREDICT_PATH = "/predict"
+
 _PLAIN = re.compile(
     rb"(?:model=(?P<model>[A-Za-z0-9_-]{1,64})"
     rb"|version=(?P<version>[1-9][0-9]{0,8})"
@@ -29,7 +31,7 @@ class DirectPredict:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != "/predict":
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != PREDICT_PATH:
             await self._app(scope, receive, send)
             return
         query = plain_query(scope["query_string"])

@@ -37,9 +37,9 @@ TopKQuery = Annotated[
     int | None, Query(ge=1, description=f"how many classes to return, at most all; default: {DEFAULT_TOP_K}")
 ]
 
-_ERRORS = error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504)
+ERRORS = error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504)
 
-_IMAGE_BODY: dict[str, Any] = {
+IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -86,8 +86,8 @@ _FILES_BODY: dict[str, Any] = {
     operation_id="predict",
     summary="Classify one picture",
     response_model=PredictBody,
-    responses=_ERRORS,
-    openapi_extra=_IMAGE_BODY,
+    responses=ERRORS,
+    openapi_extra=IMAGE_BODY,
 )
 async def predict(
     request: Request,
@@ -99,7 +99,7 @@ async def predict(
     """JPEG, PNG, WebP, GIF, BMP or TIFF, as multipart field `file`, as the raw body, or as base64 in JSON."""
     async with begun(request, model, version, label) as work:
         live = work.live
-        k = _checked_top_k(top_k, live)
+        k = checked_top_k(top_k, live)
         data = await upload.read_image(request, work.settings.max_body_bytes, work.take)
         with live.batcher.admit():
             classifying = work.pipeline.classify(data, live.manifest, live.batcher, k, work.deadline)
@@ -108,7 +108,7 @@ async def predict(
         model=live.folder.name,
         version=live.folder.version,
         request_id=request.state.request_id,
-        **dict(_result(ranking, timing)),
+        **dict(result_of(ranking, timing)),
     )
     return Response(body.model_dump_json(), media_type="application/json")
 
@@ -118,7 +118,7 @@ async def predict(
     operation_id="predict_batch",
     summary="Classify several pictures",
     response_model=PredictBatchBody,
-    responses=_ERRORS,
+    responses=ERRORS,
     openapi_extra=_FILES_BODY,
 )
 async def predict_batch(
@@ -139,7 +139,7 @@ async def predict_batch(
                 ranking, timing = await work.pipeline.classify(data, live.manifest, live.batcher, k, work.deadline)
         except Exception as error:  # whatever it is, it is this file's alone
             return FileResultBody(filename=part.filename, error=detail(_as_ours(error), request_id))
-        return FileResultBody(filename=part.filename, result=_result(ranking, timing))
+        return FileResultBody(filename=part.filename, result=result_of(ranking, timing))
 
     async def classify_all(parts: list[upload.Part], work: Work, k: int) -> list[FileResultBody]:
         async with asyncio.TaskGroup() as group:
@@ -148,7 +148,7 @@ async def predict_batch(
 
     async with begun(request, model, version, label) as work:
         live = work.live
-        k = _checked_top_k(top_k, live)
+        k = checked_top_k(top_k, live)
         settings = work.settings
         parts = await upload.read_files(request, settings.max_body_bytes, settings.max_files, work.take)
         results = await unless_disconnected(request, classify_all(parts, work, k))
@@ -156,7 +156,8 @@ async def predict_batch(
     return Response(body.model_dump_json(exclude_unset=True), media_type="application/json")
 
 
-def _checked_top_k(top_k: int | None, live: LiveVersion) -> int:
+def checked_top_k(top_k: int | None, live: LiveVersion) -> int:
+    """How many classes to answer with. Raises `InvalidParameter` where that is more than the model has."""
     classes = len(live.manifest.labels)
     if top_k is None:
         return min(DEFAULT_TOP_K, classes)
@@ -173,7 +174,8 @@ def _as_ours(error: Exception) -> DemitasseError:
     return failure
 
 
-def _result(ranking: Ranking, timing: Timing) -> ResultBody:
+def result_of(ranking: Ranking, timing: Timing) -> ResultBody:
+    """One picture's result, as all routes of the service itself answer it."""
     return ResultBody(
         predictions=[
             PredictionBody(label=p.label, class_id=p.class_id, confidence=round(min(max(p.confidence, 0.0), 1.0), 6))

@@ -114,6 +114,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _MEANING = {
     400: "The picture or the body can't be read",
     404: "Unknown model or version",
+    406: "The caller takes no JSON",
     413: "The body or the picture is over its limit",
     415: "Not a picture, or of a content type that is not taken",
     422: "A parameter or field is missing or out of range",

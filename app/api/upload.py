@@ -35,6 +35,7 @@ JSON_FIELD = "image"
 
 Take = Callable[[int], None]
 
+_BYTES = ("", "application/octet-stream", "application/x-image")  # the last one is SageMaker's
 _OTHER_FIELDS = 16  # besides the pictures, for forms that send more
 _MOST_JSON_VALUES = 100
 
@@ -92,6 +93,11 @@ class Part:
         return parse_options_header(self.headers.get(b"content-disposition", b""))[1]
 
 
+def media_type_of(request: Request) -> str:
+    """In small letters, without parameters; empty where the request names none."""
+    return _content_type(request)[0]
+
+
 async def read_image(request: Request, max_bytes: int, take: Take = _uncounted) -> bytes:
     """The one picture of a request. `take` is told of each piece. Raises `DemitasseError`s."""
     media_type, options = _content_type(request)
@@ -100,7 +106,7 @@ async def read_image(request: Request, max_bytes: int, take: Take = _uncounted) 
         return bytes(part.data)
     if media_type == "application/json":
         return _from_json(await read_body(request, max_bytes, take))
-    if media_type in ("", "application/octet-stream") or media_type.startswith("image/"):
+    if media_type in _BYTES or media_type.startswith("image/"):
         return await read_body(request, max_bytes, take)
     raise UnsupportedMediaType(f"expected {_TAKEN}; the content type is {media_type}")
 

@@ -13,12 +13,14 @@ from fastapi import Request
 
 from app.api import upload
 from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InvalidParameter
-from app.inference.pipeline import Pipeline
+from app.inference.pipeline import Pipeline, Timing
+from app.inference.rank import Ranking
 from app.registry import LiveVersion, Registry
 from app.settings import Settings
 
 Result = TypeVar("Result")
 Picture = bytes | npt.NDArray[np.uint8]
+Inferred = tuple[npt.NDArray[np.float32], Timing]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,14 @@ class Work:
 
         All or none: the first error that comes ends it, and says which picture it is about. Raises `DemitasseError`s.
         """
+        return [found for found, _ in await self._infer(pictures)]
+
+    async def rankings(self, pictures: Sequence[Picture], top_k: int) -> list[tuple[Ranking, Timing]]:
+        """The top k of each picture, as `probabilities` takes them, and how long its stages took."""
+        manifest = self.live.manifest
+        return [(self.pipeline.rank(found, manifest, top_k), timing) for found, timing in await self._infer(pictures)]
+
+    async def _infer(self, pictures: Sequence[Picture]) -> list[Inferred]:
         self._check(pictures)
         with ExitStack() as places:
             for _ in pictures:
@@ -56,7 +66,7 @@ class Work:
             if not isinstance(picture, bytes) and (picture.shape != expected or picture.dtype != np.uint8):
                 raise InvalidParameter(f"expected pixels uint8 {expected}, got {picture.dtype} {picture.shape}")
 
-    async def _all(self, pictures: Sequence[Picture]) -> list[npt.NDArray[np.float32]]:
+    async def _all(self, pictures: Sequence[Picture]) -> list[Inferred]:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._one(picture, index)) for index, picture in enumerate(pictures)]
@@ -64,13 +74,12 @@ class Work:
             raise errors.exceptions[0] from errors
         return [task.result() for task in tasks]
 
-    async def _one(self, picture: Picture, index: int) -> npt.NDArray[np.float32]:
+    async def _one(self, picture: Picture, index: int) -> Inferred:
         try:
-            found, _ = await self.pipeline.infer(picture, self.live.manifest, self.live.batcher, self.deadline)
+            return await self.pipeline.infer(picture, self.live.manifest, self.live.batcher, self.deadline)
         except DemitasseError as error:
             error.message = f"picture {index}: {error.message}"
             raise
-        return found
 
 
 @asynccontextmanager

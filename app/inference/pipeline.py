@@ -41,9 +41,12 @@ class Pipeline:
     ) -> tuple[Ranking, Timing]:
         """Classify one picture on one version. `deadline` is a time of `time.monotonic`."""
         probabilities, timing = await self.infer(data, manifest, batcher, deadline)
+        return self.rank(probabilities, manifest, top_k), timing
+
+    def rank(self, probabilities: npt.NDArray[np.float32], manifest: Manifest, top_k: int) -> Ranking:
+        """The ranking of probabilities float32 [C]."""
         with self._stage("rank"):
-            ranking = rank(probabilities, manifest, top_k)
-        return ranking, timing
+            return rank(probabilities, manifest, top_k)
 
     async def infer(
         self, picture: bytes | Images, manifest: Manifest, batcher: Batcher, deadline: float

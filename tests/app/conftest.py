@@ -17,6 +17,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from app import platforms
 from app.api.refusal import GATE
 from app.inference.engines import EngineFactory
 from app.main import create_app
@@ -144,8 +145,8 @@ class Served:
 @pytest.fixture(autouse=True)
 def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No `.env` and no variable of the machine reaches the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+    for name in (*map(str.upper, Settings.model_fields), *platforms.SIGNS):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
 

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from app.settings import Settings
 
 KNOBS = """
-HOST=0.0.0.0 PORT=80 MODEL_REPOSITORY=/srv/models DEFAULT_MODEL=cups ENGINE=tensorflow PRECISION=f32
+HOST=0.0.0.0 PORT=80 MODEL_REPOSITORY=/srv/models DEFAULT_MODEL=cups CANARY_SHARE=0.1
+AIP_HEALTH_ROUTE=/health AIP_PREDICT_ROUTE=/v1/endpoints/7:predict ENGINE=tensorflow PRECISION=f32
 MAX_BATCH_SIZE=3 BATCH_WAIT_MS=1.5 QUEUE_SIZE=4 REQUEST_TIMEOUT_MS=500 ENGINE_TIMEOUT_S=2.5 WORKERS=3 DECODE_THREADS=2
 MAX_BODY_BYTES=1000 MAX_BODIES_BYTES=9000 MAX_IMAGE_PIXELS=2000 MAX_FILES=5 RELOAD_INTERVAL_S=0.5
 DRAIN_DELAY_S=0 DRAIN_TIMEOUT_S=30 LOG_LEVEL=debug LOG_FORMAT=json
@@ -20,6 +21,7 @@ REQUEST_TIMEOUT_MS=0.5 REQUEST_TIMEOUT_MS=inf DECODE_THREADS=0 DECODE_THREADS=25
 ENGINE_TIMEOUT_S=0 ENGINE_TIMEOUT_S=nan ENGINE_TIMEOUT_S=3601 WORKERS=0 WORKERS=257
 MAX_BODY_BYTES=0 MAX_BODIES_BYTES=0 MAX_IMAGE_PIXELS=0 MAX_IMAGE_PIXELS=268435457 MAX_FILES=0 MAX_FILES=10001
 RELOAD_INTERVAL_S=0 RELOAD_INTERVAL_S=nan RELOAD_INTERVAL_S=3601
+CANARY_SHARE=-0.1 CANARY_SHARE=1.1 AIP_HEALTH_ROUTE=health AIP_PREDICT_ROUTE=/{model}
 DRAIN_DELAY_S=-1 DRAIN_DELAY_S=61 DRAIN_TIMEOUT_S=-1 DRAIN_TIMEOUT_S=601 LOG_LEVEL=loud LOG_FORMAT=xml
 """
 
@@ -67,7 +69,7 @@ def test_every_number_has_a_least_value_and_a_unit_in_its_name() -> None:
         assert field.description, name
         if field.annotation in (int, float):
             assert any(hasattr(bound, "ge") for bound in field.metadata), name
-            assert name in ("port", "workers") or name.endswith(units), name
+            assert name in ("port", "workers", "canary_share") or name.endswith(units), name
 
 
 def test_unknown_variables_are_ignored(tmp_path: Path) -> None:
@@ -79,6 +81,24 @@ def test_variable_set_to_nothing_counts_as_unset(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DEFAULT_MODEL", "")
     monkeypatch.setenv("PORT", "")
     assert (Settings().default_model, Settings().port) == (None, 8080)
+
+
+def test_platforms_port_comes_before_the_images_and_its_models_after_the_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("PORT", "8080"), ("AIP_HTTP_PORT", "7080"), ("AZUREML_MODEL_DIR", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert (settings.host, settings.port, settings.model_repository) == ("0.0.0.0", 7080, tmp_path)
+    monkeypatch.setenv("MODEL_REPOSITORY", "/srv/models")
+    (tmp_path / ".env").write_text("HOST=127.0.0.1\n")
+    settings = Settings()
+    assert (settings.host, settings.port, settings.model_repository) == ("127.0.0.1", 7080, Path("/srv/models"))
+
+
+def test_drain_ends_before_cloud_run_kills() -> None:
+    settings = Settings()
+    assert settings.drain_delay_s + settings.drain_timeout_s < 10
 
 
 def test_settings_stay_as_they_were_read() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Starts services and stops them at the end of the test."""
     started: list[Service] = []
 
-    def start_one(**environment: str) -> Service:
-        service = Service(tmp_path / f"log-{len(started)}.jsonl", **{"DRAIN_DELAY_S": "0", **environment})
+    def start_one(**options: Any) -> Service:
+        service = Service(tmp_path / f"log-{len(started)}.jsonl", **{"DRAIN_DELAY_S": "0", **options})
         started.append(service)
         return service
 

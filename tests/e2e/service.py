@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,20 @@ PATIENCE_S = 60.0  # against hanging for ever; no promise about speed
 
 
 class Service:
-    """`python -m app` on a free port of the loopback interface, with its JSON log kept in a file."""
+    """`python -m app` on a free port of the loopback interface, with its JSON log kept in a file.
 
-    def __init__(self, log: Path, module: str = "app", **environment: str) -> None:
+    `port_in` is the variable that names the port, `arguments` follow the module's name.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        module: str = "app",
+        *,
+        arguments: Sequence[str] = (),
+        port_in: str = "PORT",
+        **environment: str,
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -31,9 +42,9 @@ class Service:
         kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")}
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", module, *arguments],
                 cwd=ROOT,
-                env={**kept, "PORT": str(self.port), "LOG_FORMAT": "json", **environment},
+                env={**kept, port_in: str(self.port), "LOG_FORMAT": "json", **environment},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )

@@ -30,10 +30,10 @@ async def test_models_lists_what_is_live_by_name_and_version(tmp_path: Path) -> 
         response = await served.http.get("/models")
         cups = await served.http.get("/models/cups")
     assert response.status_code == 200
-    assert cups.json() == {"name": "cups", "default_version": 10, "versions": [_version(9), _version(10)]}
+    assert cups.json() == {"name": "cups", "default_version": 10, "labels": {}, "versions": [_version(9), _version(10)]}
     assert response.json() == {
         "default_model": "cups",
-        "models": [cups.json(), {"name": "mugs", "default_version": 1, "versions": [_version(1)]}],
+        "models": [cups.json(), {"name": "mugs", "default_version": 1, "labels": {}, "versions": [_version(1)]}],
     }
 
 

@@ -28,7 +28,10 @@ def _checked(response: httpx.Response, status: int, code: str) -> str:
 
 
 def _operations(served: Served) -> dict[str, set[str]]:
-    documented = {path: {m.upper() for m in methods} for path, methods in served.app.openapi()["paths"].items()}
+    """Of the routes whose errors have the one shape: other protocols have their own."""
+    others = tuple(f"{start}/" for start in served.app.state.error_forms)
+    paths = served.app.openapi()["paths"].items()
+    documented = {path: {m.upper() for m in methods} for path, methods in paths if not path.startswith(others)}
     return documented | {"/docs": {"GET", "HEAD"}, "/openapi.json": {"GET", "HEAD"}}
 
 

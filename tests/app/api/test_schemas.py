@@ -21,6 +21,8 @@ def test_operation_ids_are_stable(document: dict[str, Any]) -> None:
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     }
+    assert len(set(found.values())) == len(found)
+    found = {route: name for route, name in found.items() if not name.startswith("tfs_")}
     assert found == {
         "POST /predict": "predict",
         "POST /predict/batch": "predict_batch",
@@ -30,12 +32,16 @@ def test_operation_ids_are_stable(document: dict[str, Any]) -> None:
         "GET /health/live": "health_live",
         "GET /health/ready": "health_ready",
         "GET /metrics": "metrics",
+        "GET /ping": "sagemaker_ping",
+        "POST /invocations": "sagemaker_invocations",
     }
 
 
 def test_errors_of_every_route_are_documented_in_the_one_shape(document: dict[str, Any]) -> None:
     statuses = {}
     for path, operations in document["paths"].items():
+        if path.startswith("/v1/"):  # TensorFlow Serving's own shape
+            continue
         for operation in operations.values():
             errors = {status: response for status, response in operation["responses"].items() if status != "200"}
             statuses[path] = " ".join(errors)
@@ -53,6 +59,8 @@ def test_errors_of_every_route_are_documented_in_the_one_shape(document: dict[st
         "/health/live": "503",
         "/health/ready": "503",
         "/metrics": "",
+        "/ping": "503",
+        "/invocations": f"{predict} 406",
     }
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
