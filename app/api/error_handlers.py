@@ -1,6 +1,10 @@
-"""The one shape of errors: `{"error": {"code", "message", "request_id", "retry_after_s"?}}`."""
+"""The one shape of errors: `{"error": {"code", "message", "request_id", "retry_after_s"?}}`.
+
+Protocols of others have their own, on paths of their own: `app.state.error_forms` has them by the path's beginning.
+"""
 
 import logging
+from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -20,8 +24,12 @@ from app.errors import (
 
 logger = logging.getLogger(__name__)
 
+Render = Callable[[DemitasseError, Request], Response]
+
 
 def install(app: FastAPI) -> None:
+    forms: dict[str, Render] = {}
+    app.state.error_forms = forms
     app.add_exception_handler(DemitasseError, _ours)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _framework)
@@ -35,11 +43,9 @@ def detail(error: DemitasseError, request_id: str) -> ErrorDetail:
     return ErrorDetail(code=error.code, message=error.message, request_id=request_id, **more)
 
 
-def respond(error: DemitasseError, request: Request, headers: dict[str, str] | None = None) -> Response:
+def respond(error: DemitasseError, request: Request) -> Response:
     body = ErrorBody(error=detail(error, request.state.request_id))
-    headers = dict(headers or {})
-    if isinstance(error, QueueFull):
-        headers["Retry-After"] = str(error.retry_after_s)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QueueFull) else {}
     content = body.model_dump_json(exclude_unset=True)
     return Response(content, error.status, headers, media_type="application/json")
 
@@ -69,15 +75,22 @@ async def _framework(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     path = request.url.path
+    forms: dict[str, Render] = request.app.state.error_forms
+    render = next((render for start, render in forms.items() if f"{path}/".startswith(f"{start}/")), respond)
+    response = render(_named(error, request.method, path), request)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _named(error: HTTPException, method: str, path: str) -> DemitasseError:
     if error.status_code == 404:
-        return respond(NotFound(f"no route {path}; /docs lists them"), request)
+        return NotFound(f"no route {path}; /docs lists them")
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        message = f"{request.method} is not allowed on {path}; allowed: {allowed}"
-        return respond(MethodNotAllowed(message), request, dict(error.headers or {}))
+        return MethodNotAllowed(f"{method} is not allowed on {path}; allowed: {allowed}")
     if error.status_code < 500:
-        return respond(MalformedBody(str(error.detail)), request)
-    return respond(InternalError("the service failed on this request"), request)
+        return MalformedBody(str(error.detail))
+    return InternalError("the service failed on this request")
 
 
 class LastResort:

@@ -16,12 +16,17 @@ router = APIRouter(tags=["operations"])
     responses=error_responses(503),
 )
 async def health_live(request: Request) -> HealthBody:
+    check_live(request)
+    return HealthBody(status="live")
+
+
+def check_live(request: Request) -> None:
+    """Raises `EngineStuck` where a batch has been computing for too long."""
     state = request.app.state
     if state.device.busy_s > state.settings.engine_timeout_s:
         raise EngineStuck(
             f"a batch has been computing for {state.device.busy_s:.0f} s; this process has to be replaced"
         )
-    return HealthBody(status="live")
 
 
 @router.get(
@@ -31,12 +36,21 @@ async def health_live(request: Request) -> HealthBody:
     responses=error_responses(503),
 )
 async def health_ready(request: Request) -> HealthBody:
-    state = request.app.state
-    if state.draining:
-        raise Draining("the service is shutting down")
-    if not state.registry.ready:
-        raise NotReady("the default model is not live (yet)")
+    check_ready(request)
     return HealthBody(status="ready")
+
+
+def check_ready(request: Request) -> None:
+    """Raises `Draining`, or `NotReady` where the default model does not answer."""
+    check_serving(request)
+    if not request.app.state.registry.ready:
+        raise NotReady("the default model is not live (yet)")
+
+
+def check_serving(request: Request) -> None:
+    """Raises `Draining` where no new work should come."""
+    if request.app.state.draining:
+        raise Draining("the service is shutting down")
 
 
 @router.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=Response)

@@ -8,12 +8,10 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from app.api.error_handlers import invalid
+from app.api.error_handlers import Render, invalid
 from app.errors import DemitasseError, InternalError, QueueFull
 
 logger = logging.getLogger(__name__)
-
-Render = Callable[[DemitasseError, Request], Response]
 
 
 def speaking(render: Render) -> type[APIRoute]:
