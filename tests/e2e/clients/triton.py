@@ -1,4 +1,4 @@
-"""Triton's own client against a service at the URL given, with a photo of an espresso. Exits with 0 if all is right."""
+"""Triton's own client against a service at the URL given, and an espresso's photo. Exits with 0 if all is well."""
 
 import base64
 import sys
@@ -86,7 +86,10 @@ def file_in_json(client: Client, photo: Path) -> None:
     tensor = InferInput("image", [1, 1], "BYTES")
     encoded = base64.b64encode(photo.read_bytes())
     tensor.set_data_from_numpy(np.array([[encoded]], np.object_), binary_data=False)
-    wanted = [InferRequestedOutput("probabilities", binary_data=False), InferRequestedOutput("label", binary_data=False)]
+    wanted = [
+        InferRequestedOutput("probabilities", binary_data=False),
+        InferRequestedOutput("label", binary_data=False),
+    ]
     result = client.infer("imagenet", [tensor], outputs=wanted)
     assert result.get_output("probabilities")["data"]
     assert result.as_numpy("probabilities")[0].argmax() == ESPRESSO

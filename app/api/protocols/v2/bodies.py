@@ -17,11 +17,11 @@ class InputParameters(_Received):
 
 
 class InputTensor(_Received):
-    name: str = Field(examples=["image"])
-    shape: list[Annotated[int, Field(ge=0)]] = Field(max_length=_MOST_DIMENSIONS, examples=[[1]])
-    datatype: str = Field(examples=["BYTES"])
+    name: str
+    shape: list[Annotated[int, Field(ge=0)]] = Field(max_length=_MOST_DIMENSIONS)
+    datatype: str
     parameters: InputParameters | None = None
-    data: Any = Field(default=None, description="row-major, nested or flat; of BYTES, base64", examples=[["<base64>"]])
+    data: Any = Field(default=None, description="row-major, nested or flat; of BYTES, base64")
 
 
 class OutputParameters(_Received):
@@ -30,7 +30,7 @@ class OutputParameters(_Received):
 
 
 class RequestedOutput(_Received):
-    name: str = Field(examples=["probabilities"])
+    name: str
     parameters: OutputParameters | None = None
 
 

@@ -13,7 +13,6 @@ from app.api.protocols.v2.answer import answer
 from app.api.protocols.v2.bodies import (
     IndexRequest,
     InferenceError,
-    InferRequest,
     InferResponse,
     ModelIndex,
     ModelMetadata,
@@ -43,16 +42,26 @@ def render(error: DemitasseError, _: Request) -> Response:
     return Response(InferenceError(error=error.message).model_dump_json(), status, media_type="application/json")
 
 
-router = APIRouter(prefix=PREFIX, tags=["open inference protocol"], route_class=speaking(render))
+router = APIRouter(
+    prefix=PREFIX,
+    tags=["open inference protocol"],
+    route_class=speaking(render),
+    responses={"default": {"model": InferenceError, "description": "Whatever is wrong"}},
+)
 
 _INFERENCE: dict[str, Any] = {
     "response_model": InferResponse,
-    "responses": {status: {"model": InferenceError} for status in (400, 404, 413, 429, 500, 503, 504)},
     "openapi_extra": {
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": InferRequest.model_json_schema()},
+                "application/json": {
+                    "schema": {"type": "object", "required": ["inputs"]},
+                    "example": {
+                        "inputs": [{"name": tensors.FILES, "shape": [1], "datatype": "BYTES", "data": ["<base64>"]}],
+                        "outputs": [{"name": tensors.PROBABILITIES, "parameters": {"classification": 5}}],
+                    },
+                },
                 "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
             },
         }
