@@ -11,6 +11,7 @@
     inference/batcher.py           pixels wait for the engine, share a batch, and come back as probabilities
     inference/rank.py              probabilities -> top-k labels, reliable or not, prediction set
 
+`api/protocols/` has what clients of other servers speak, on the same pipeline by way of `api/work.py`.
 `inference/turns.py` has models take turns at threads and engine, `cores.py` and `priority.py` say what threads may
 take; `inference/engines/` holds what computes; `registry.py` keeps the versions that can answer; `errors.py` says all
 that can be said instead of an answer; `observability.py` names, times and logs all of it. Each part is independent of

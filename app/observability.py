@@ -30,7 +30,7 @@ request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
 REQUEST_ID_HEADER = b"x-request-id"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))  # callers may invent others
-_QUIET_ROUTES = ("/health/", "/metrics")
+_QUIET_ROUTES = ("/live", "/ready", "/metrics")  # the ends of those that are asked every few seconds
 _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.5, 5.0, 10.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -166,7 +166,7 @@ class RequestLog:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
-        quiet = route.startswith(_QUIET_ROUTES) or status == QueueFull.status
+        quiet = route.endswith(_QUIET_ROUTES) or status == QueueFull.status
         level = logging.DEBUG if quiet else logging.INFO
         if status == QueueFull.status:
             self._warn_of_refusals()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,18 @@ CLIENTS = ROOT / "tests" / "e2e" / "clients"
 PYTHON = ROOT / ".venv-clients" / "open_inference" / "bin" / "python"
 
 
-@pytest.mark.skipif(not PYTHON.exists(), reason="`make test` installs the clients")
+installed = pytest.mark.skipif(not PYTHON.exists(), reason="`make test` installs the clients")
+
+
+def _run(*arguments: str | Path) -> str:
+    """What it prints, in the clients' environment."""
+    command = [PYTHON, *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@installed
 @pytest.mark.parametrize(
     "script",
     [
@@ -23,10 +35,18 @@ PYTHON = ROOT / ".venv-clients" / "open_inference" / "bin" / "python"
     ],
 )
 def test_client_of_others_is_answered(shipped: Service, script: str) -> None:
-    command = [PYTHON, CLIENTS / script, str(shipped.http.base_url).rstrip("/"), PICTURES / "espresso_cup.jpg"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert len(done.stdout.split()) >= 6  # the cases that it went through
+    url = str(shipped.http.base_url).rstrip("/")
+    assert (
+        len(_run(CLIENTS / script, url, PICTURES / "espresso_cup.jpg").split()) >= 6
+    )  # the cases that it went through
+
+
+@installed
+def test_example_of_the_readme_does_what_it_says(shipped: Service) -> None:
+    code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    assert "127.0.0.1:8080" in code
+    printed = _run("-c", code.replace("127.0.0.1:8080", f"127.0.0.1:{shipped.port}"))
+    assert printed.strip() == code.split("# ")[1].strip() == "[b'espresso']"
 
 
 def test_bare_photo_is_answered_without_any_json_in_front(shipped: Service, espresso: bytes) -> None:

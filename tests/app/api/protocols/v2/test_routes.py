@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import threading
 from pathlib import Path
@@ -147,6 +148,14 @@ async def test_bad_requests_answer_400_and_harm_nothing(tmp_path: Path) -> None:
             _refused(await served.http.post(INFER, json=body), 400, words)
         assert _shades(await served.http.post(INFER, json=_pixels(7))) == [7]
         assert (served.batcher.under_way, served.app.state.bodies.used_bytes) == (0, 0)
+
+
+async def test_compressed_body_is_refused_as_such(tmp_path: Path) -> None:
+    publish(tmp_path)
+    async with serving(tmp_path) as served:
+        body = gzip.compress(json.dumps(_request(png(1))).encode())
+        answer = await served.http.post(INFER, content=body, headers={"Content-Encoding": "gzip"})
+        _refused(answer, 400, "expected a body without Content-Encoding, got gzip")
 
 
 async def test_body_over_the_limit_answers_413(tmp_path: Path) -> None:
