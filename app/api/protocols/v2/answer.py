@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import Response
 
-from app.api.protocols.v2 import model, tensors
+from app.api.protocols.v2 import signature, tensors
 from app.api.protocols.v2.bodies import DataParameters, InferResponse, OutputTensor
 from app.api.protocols.v2.request import HEADER_LENGTH, Asked, Wanted
 from app.inference.rank import Prediction, rank
@@ -36,7 +36,7 @@ def _output(
 ) -> tuple[OutputTensor, bytes]:
     """The tensor as it stands in the JSON, and what of it comes behind that."""
     count, classes = len(probabilities), len(manifest.labels)
-    if wanted.name == model.PROBABILITIES and wanted.classes is None:
+    if wanted.name == signature.PROBABILITIES and wanted.classes is None:
         values = np.stack(probabilities)
         return _tensor(wanted, "FP32", [count, classes], values.ravel().tolist(), values.astype("<f4").tobytes())
     if wanted.classes is None:

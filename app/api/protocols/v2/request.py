@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.api.protocols.v2 import model, tensors
+from app.api.protocols.v2 import signature, tensors
 from app.api.protocols.v2.bodies import InferRequest, InputTensor, OutputParameters
 from app.api.upload import check_json
 from app.api.work import Picture
@@ -44,7 +44,7 @@ def read(body: bytes, header_length: str | None, manifest: Manifest) -> Asked:
     """
     length = len(body) if header_length is None else _length(header_length, len(body))
     if header_length is not None and length == 0:
-        return Asked(None, [body], [Wanted(output.name, binary=True) for output in model.outputs(manifest)])
+        return Asked(None, [body], [Wanted(output.name, binary=True) for output in signature.outputs(manifest)])
     header, behind = body[:length], memoryview(body)[length:]
     request = parse(InferRequest, header)
     tensor = _only(request.inputs)
@@ -74,9 +74,9 @@ def _length(header: str, most: int) -> int:
 
 
 def _only(inputs: Sequence[InputTensor]) -> InputTensor:
-    if len(inputs) != 1 or inputs[0].name not in (model.FILES, model.PIXELS):
+    if len(inputs) != 1 or inputs[0].name not in (signature.FILES, signature.PIXELS):
         came = ", ".join(f"'{tensor.name:.40}'" for tensor in inputs) or "none"
-        raise InvalidParameter(f"expected one input, '{model.FILES}' or '{model.PIXELS}', got {came}")
+        raise InvalidParameter(f"expected one input, '{signature.FILES}' or '{signature.PIXELS}', got {came}")
     return inputs[0]
 
 
@@ -93,14 +93,14 @@ def _binary(tensor: InputTensor, behind: memoryview) -> memoryview | None:
 
 
 def _pictures(tensor: InputTensor, data: memoryview | None, manifest: Manifest) -> Sequence[Picture]:
-    expected = next(known for known in model.inputs(manifest) if known.name == tensor.name)
+    expected = next(known for known in signature.inputs(manifest) if known.name == tensor.name)
     shape, name = tensor.shape, tensor.name
     if tensor.datatype != expected.datatype:
         raise InvalidParameter(f"input '{name}': expected datatype {expected.datatype}, got {tensor.datatype:.40}")
-    as_column = name == model.FILES and len(shape) == 2 and shape[1] == 1  # as MLServer's clients send BYTES
+    as_column = name == signature.FILES and len(shape) == 2 and shape[1] == 1  # as MLServer's clients send BYTES
     if not (as_column or _fits(shape, expected.shape)):
         raise InvalidParameter(f"input '{name}': expected shape {expected.shape}, got {shape}")
-    if name == model.FILES:
+    if name == signature.FILES:
         if data is None:
             return tensors.files_from_json(tensor.data, shape, name)
         return tensors.files_from_bytes(data, shape[0], name)
@@ -111,12 +111,12 @@ def _pictures(tensor: InputTensor, data: memoryview | None, manifest: Manifest) 
 
 def _fits(shape: Sequence[int], expected: Sequence[int]) -> bool:
     return len(shape) == len(expected) and all(
-        size == known or known == model.ANY_SIZE for size, known in zip(shape, expected, strict=True)
+        size == known or known == signature.ANY_SIZE for size, known in zip(shape, expected, strict=True)
     )
 
 
 def _wanted(request: InferRequest, manifest: Manifest) -> list[Wanted]:
-    known = [output.name for output in model.outputs(manifest)]
+    known = [output.name for output in signature.outputs(manifest)]
     binary = bool(request.parameters and request.parameters.binary_data_output)
     if not request.outputs:
         return [Wanted(name, binary) for name in known]
@@ -128,8 +128,8 @@ def _wanted(request: InferRequest, manifest: Manifest) -> list[Wanted]:
 
 
 def _asked_for(name: str, parameters: OutputParameters, binary: bool) -> Wanted:
-    if parameters.classification is not None and name != model.PROBABILITIES:
-        raise InvalidParameter(f"output '{name}': classification is of '{model.PROBABILITIES}' only")
+    if parameters.classification is not None and name != signature.PROBABILITIES:
+        raise InvalidParameter(f"output '{name}': classification is of '{signature.PROBABILITIES}' only")
     if parameters.binary_data is not None:
         binary = parameters.binary_data
     return Wanted(name, binary, parameters.classification)

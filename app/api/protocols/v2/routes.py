@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from app.api import upload
 from app.api.health import check_live, check_ready, check_serving
 from app.api.protocols.errors import speaking
-from app.api.protocols.v2 import model as tensors
+from app.api.protocols.v2 import signature
 from app.api.protocols.v2.answer import answer
 from app.api.protocols.v2.bodies import (
     IndexRequest,
@@ -58,8 +58,8 @@ _INFERENCE: dict[str, Any] = {
                 "application/json": {
                     "schema": {"type": "object", "required": ["inputs"]},
                     "example": {
-                        "inputs": [{"name": tensors.FILES, "shape": [1], "datatype": "BYTES", "data": ["<base64>"]}],
-                        "outputs": [{"name": tensors.PROBABILITIES, "parameters": {"classification": 5}}],
+                        "inputs": [{"name": signature.FILES, "shape": [1], "datatype": "BYTES", "data": ["<base64>"]}],
+                        "outputs": [{"name": signature.PROBABILITIES, "parameters": {"classification": 5}}],
                     },
                 },
                 "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
@@ -153,9 +153,9 @@ def _metadata(request: Request, name: str, version: str | None = None) -> ModelM
     return ModelMetadata(
         name=name,
         versions=[str(other.folder.version) for other in registry.live if other.folder.name == name],
-        platform=tensors.PLATFORM,
-        inputs=tensors.inputs(live.manifest),
-        outputs=tensors.outputs(live.manifest),
+        platform=signature.PLATFORM,
+        inputs=signature.inputs(live.manifest),
+        outputs=signature.outputs(live.manifest),
     )
 
 
