@@ -2,7 +2,7 @@
 
     routes.py      health, metadata, the repository's index, inference
     bodies.py      the JSON that comes in and goes out
-    model.py       a model's tensors: their names, datatypes and shapes
+    signature.py   a model's tensors: their names, datatypes and shapes
     request.py     a body -> its pictures and the outputs that it wants
     tensors.py     the values of a tensor, from JSON or from the bytes behind it, and back
     answer.py      probabilities -> the body that goes out
