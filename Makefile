@@ -14,12 +14,15 @@ ifeq ($(filter $(ENGINE),auto openvino tensorflow),)
 $(error ENGINE is auto, openvino or tensorflow, not '$(ENGINE)')
 endif
 
+# Clients of others' protocols, whose dependencies are not ours: each in an environment of its own, for tests/e2e.
+CLIENTS := open_inference
+
 .PHONY: serve test bench constraints clean
 
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
-test: .venv/.installed-test
+test: .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -31,6 +34,12 @@ test: .venv/.installed-test
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@echo "installing what '$*' needs into .venv …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$*]'
+	@touch $@
+
+.venv-clients/%/.installed: tests/e2e/clients/%.txt
+	@echo "installing what $* needs into .venv-clients/$* …"
+	@$(PYTHON) -m venv .venv-clients/$*
+	@.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 # Ours beside its peers, each peer in an environment of its own. For an idle machine; takes half an hour.
@@ -53,4 +62,4 @@ constraints: .venv/.installed-test
 		--no-header --no-annotate --quiet pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf .venv .venv-bench
+	rm -rf .venv .venv-bench .venv-clients

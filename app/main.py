@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -130,7 +131,8 @@ def _repository(settings: Settings) -> tuple[ModelRepository, Callable[[], None]
     location = settings.model_repository
     if isinstance(location, Path):
         return ModelRepository(location), None, settings.reload_interval_s
-    cache = settings.model_cache / hashlib.sha256(location.encode()).hexdigest()[:16]  # one for each address
+    caches = settings.model_cache or Path(tempfile.gettempdir()) / "demitasse"
+    cache = caches / hashlib.sha256(location.encode()).hexdigest()[:16]  # one for each address
     return ModelRepository(cache), Mirror(location, cache).refresh, settings.storage_interval_s
 
 

@@ -1,6 +1,6 @@
 """What a cloud platform says in the environment of a container, as settings of ours: one image runs on all of them.
 
-    Vertex AI              AIP_HTTP_PORT, AIP_HEALTH_ROUTE, AIP_PREDICT_ROUTE
+    Vertex AI              AIP_HTTP_PORT, AIP_HEALTH_ROUTE, AIP_PREDICT_ROUTE, AIP_STORAGE_URI
     SageMaker              SAGEMAKER_BIND_TO_PORT; the model lies in /opt/ml/model
     Azure ML               AZUREML_MODEL_DIR
     Cloud Run, Knative     PORT, K_SERVICE
@@ -33,6 +33,8 @@ def defaults(environment: Mapping[str, str], sagemaker_models: Path = SAGEMAKER_
         found["host"] = "0.0.0.0"  # noqa: S104  the platform asks from outside the container
     if environment.get("AZUREML_MODEL_DIR"):
         found["model_repository"] = _registered(Path(environment["AZUREML_MODEL_DIR"]))
+    elif environment.get("AIP_STORAGE_URI"):
+        found["model_repository"] = environment["AIP_STORAGE_URI"]
     elif _holds_versions(sagemaker_models):
         found["model_repository"] = sagemaker_models
     return found

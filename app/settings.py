@@ -1,7 +1,6 @@
 """Every knob of the service. Each is an environment variable of the field's name in capitals."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -30,9 +29,9 @@ class Settings(BaseSettings):
         default=Path(__file__).parent.parent / "models",
         description="folder that holds `<name>/<version>/`, or its address in object storage: `s3://`, `gs://`, `az://`",
     )
-    model_cache: Path = Field(
-        default=Path(tempfile.gettempdir()) / "demitasse",
-        description="folder to which object storage is copied; kept for the next start",
+    model_cache: Path | None = Field(
+        default=None,
+        description="folder to which object storage is copied, and kept for the next start; unset: a temporary one",
     )
     aip_health_route: str | None = Field(
         default=None, pattern=_PATH, description="path at which Vertex AI asks for health; it sets this itself"

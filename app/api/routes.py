@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from app.api import catalogue, health, predict
 from app.api.protocols import sagemaker, tensorflow_serving, vertex
+from app.api.protocols.v2 import routes as v2
 from app.settings import Settings
 
 
@@ -16,3 +17,5 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.include_router(tensorflow_serving.router)  # /v1/models/{model}…
     app.include_router(sagemaker.router)  # GET /ping, POST /invocations
     app.state.error_forms[tensorflow_serving.PREFIX] = tensorflow_serving.render
+    app.include_router(v2.router)  # GET /v2…, POST /v2/…/infer, /v2/repository/…
+    app.state.error_forms[v2.PREFIX] = v2.render

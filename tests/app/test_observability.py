@@ -104,7 +104,8 @@ async def test_each_request_is_one_json_line_with_its_id(tmp_path: Path, capsys:
     configure_logging("info", "auto")
     async with serving(tmp_path) as served:
         await served.http.post("/predict?top_k=1", content=png(1), headers={"x-request-id": "abc"})
-        await served.http.get("/health/live")  # quiet, as probes come every few seconds
+        for probed in ("/health/live", "/v2/health/ready", "/v2/models/cups/ready"):
+            await served.http.get(probed)  # quiet, as probes come every few seconds
     lines = [line for line in _lines(capsys) if line["logger"] == "app.observability"]
     assert len(lines) == 1
     line = lines[0]

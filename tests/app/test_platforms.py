@@ -62,3 +62,8 @@ def test_models_of_azure_ml_serve_from_the_folder_or_one_level_below(tmp_path: P
     publish(tmp_path)
     assert defaults(environment, NOWHERE)["model_repository"] == tmp_path
     assert defaults({"AZUREML_MODEL_DIR": "/nonexistent"}, NOWHERE)["model_repository"] == NOWHERE
+
+
+def test_models_of_vertex_ai_serve_from_its_storage(tmp_path: Path) -> None:
+    environment = {"AIP_STORAGE_URI": "gs://bucket/model-1"}
+    assert defaults(environment, NOWHERE)["model_repository"] == "gs://bucket/model-1"

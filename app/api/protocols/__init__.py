@@ -1,1 +1,1 @@
-"""What other servers' clients and the cloud platforms speak, one protocol a file, all on the one pipeline."""
+"""What other servers' clients and the cloud platforms speak, one protocol a file or folder, all on the one pipeline."""

@@ -42,7 +42,11 @@ async def test_wrong_method_on_any_route_answers_405_with_the_right_ones(tmp_pat
             for method in (*METHODS, "BREW"):
                 if method not in allowed:
                     response = await served.http.request(method, concrete)
-                    message = _checked(response, 405, "method_not_allowed")
+                    if path.startswith(tuple(served.app.state.error_forms)):  # held by the protocols' own tests
+                        assert response.status_code == 405
+                        message = response.json()["error"]
+                    else:
+                        message = _checked(response, 405, "method_not_allowed")
                     assert message.startswith(f"{method} is not allowed on {concrete}; allowed: ")
                     assert set(response.headers["allow"].split(", ")) == allowed
 

@@ -34,13 +34,25 @@ def test_operation_ids_are_stable(document: dict[str, Any]) -> None:
         "GET /metrics": "metrics",
         "GET /ping": "sagemaker_ping",
         "POST /invocations": "sagemaker_invocations",
+        "GET /v2": "v2_server",
+        "GET /v2/health/live": "v2_live",
+        "GET /v2/health/ready": "v2_ready",
+        "GET /v2/models/{model}": "v2_model",
+        "GET /v2/models/{model}/versions/{version}": "v2_version",
+        "GET /v2/models/{model}/ready": "v2_model_ready",
+        "GET /v2/models/{model}/versions/{version}/ready": "v2_version_ready",
+        "POST /v2/models/{model}/infer": "v2_infer",
+        "POST /v2/models/{model}/versions/{version}/infer": "v2_infer_version",
+        "POST /v2/repository/index": "v2_index",
+        "POST /v2/repository/models/{model}/load": "v2_load",
+        "POST /v2/repository/models/{model}/unload": "v2_unload",
     }
 
 
 def test_errors_of_every_route_are_documented_in_the_one_shape(document: dict[str, Any]) -> None:
     statuses = {}
     for path, operations in document["paths"].items():
-        if path.startswith("/v1/"):  # TensorFlow Serving's own shape
+        if path.startswith(("/v1/", "/v2")):  # in the shapes of other servers
             continue
         for operation in operations.values():
             errors = {status: response for status, response in operation["responses"].items() if status != "200"}
@@ -63,6 +75,17 @@ def test_errors_of_every_route_are_documented_in_the_one_shape(document: dict[st
         "/invocations": f"{predict} 406",
     }
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_errors_of_other_protocols_are_documented_in_their_form(document: dict[str, Any]) -> None:
+    found = {
+        (path.split("/")[1], status, response["content"]["application/json"]["schema"]["$ref"].split("/")[-1])
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        for status, response in operation["responses"].items()
+        if status != "200" and path.startswith("/v2")
+    }
+    assert found == {("v2", "default", "InferenceError")}
 
 
 def test_every_operation_says_what_it_does(document: dict[str, Any]) -> None:
