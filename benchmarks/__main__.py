@@ -65,7 +65,7 @@ def _throughput(seconds: float, rounds: int, log: Path) -> dict[str, Any]:
 
 def _experiments(seconds: float, log: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "overload": experiments.overload(log, seconds),
+        "overload": experiments.overload(log, 2 * seconds),
         "fairness": experiments.fairness(log, seconds),
         "reload": experiments.reload(log, seconds),
         "start": experiments.start(log),

@@ -28,7 +28,8 @@ def overload(log: Path, seconds: float, model: str = "imagenet") -> dict[str, An
     """Open-loop arrivals at four times what the service can answer, and how it does ten seconds later.
 
     The service has all cores but one and the load the last one: what it costs to send four times as much is not the
-    service's. Peak and flood take turns, since machines change their pace within a minute.
+    service's. Peak and flood take turns, since machines change their pace within a minute; second halves are compared,
+    which have to be long enough for some hundred answers.
     """
     kind = servers.demitasse()
     asked = requests(model, kind, pictures.made(model, pictures.PHOTO, 32))

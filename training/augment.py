@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from training.recipe import Recipe
 
-SHIFT = 2  # pixels, of `flip_crop`
 _MOST_SHIFT, _MOST_RADIANS, _MOST_ZOOM = 0.1, 0.08 * np.pi, 0.1  # of `shift_rotate_zoom`
 
 Augmenter = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -26,7 +25,7 @@ def augmenter(recipe: Recipe, examples: int) -> Augmenter:
     if recipe.augmentation == "shift_rotate_zoom":
         steps.append(_shift_rotate_zoom(recipe.seed))
     elif recipe.augmentation == "flip_crop":
-        steps.extend((_alternating_flip(recipe.seed, examples), _shifted_crop(recipe.seed)))
+        steps.extend((_alternating_flip(recipe.seed, examples), _shifted_crop(recipe.seed, recipe.shift)))
     if recipe.cutout:
         steps.append(_cutout(recipe.seed, recipe.cutout))
 
@@ -82,11 +81,11 @@ def _alternating_flip(seed: int, examples: int) -> Augmenter:
     return apply
 
 
-def _shifted_crop(seed: int) -> Augmenter:
+def _shifted_crop(seed: int, most: int) -> Augmenter:
     def apply(images: tf.Tensor, rows: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
         _, height, width, _ = images.shape
-        padded = tf.pad(images, [[0, 0], [SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]], "REFLECT")
-        offsets = _integers(seed, rows, epoch, 0, 2 * SHIFT + 1)
+        padded = tf.pad(images, [[0, 0], [most, most], [most, most], [0, 0]], "REFLECT")
+        offsets = _integers(seed, rows, epoch, 0, 2 * most + 1)
         down = offsets[0][:, None] + tf.range(height, dtype=tf.int64)
         right = offsets[1][:, None] + tf.range(width, dtype=tf.int64)
         return tf.gather(tf.gather(padded, down, axis=1, batch_dims=1), right, axis=2, batch_dims=1)

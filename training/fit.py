@@ -32,7 +32,7 @@ class Trained:
 
 
 def fit(
-    build: Callable[[], keras.Model],
+    build: Callable[..., keras.Model],
     splits: Splits,
     recipe: Recipe,
     checkpoint: Checkpoint | None = None,
@@ -44,12 +44,12 @@ def fit(
     Goes on where `checkpoint` ends, and writes it after each epoch. With a strategy of several devices each takes a
     batch of the recipe's size, and the learning rate is multiplied by their number (Goyal et al. 2017, the linear
     scaling rule). In mixed precision the weights are float32 all along, so a float32 network of the same weights is
-    returned.
+    returned. `build` is asked for a network of `any_size` where the recipe's first epochs have smaller pictures.
     """
     strategy = strategy or tf.distribute.get_strategy()
     with compute_dtype(mixed=recipe.mixed_precision):
         with strategy.scope():
-            network = build()
+            network = build(any_size=True) if recipe.small_epochs else build()
             architectures.prepare(recipe.architecture, network, splits.train.images)
             classifier = keras.Model(network.input, network.output["logits"])
             _compile(classifier, splits, recipe, strategy.num_replicas_in_sync)

@@ -10,6 +10,8 @@ from training.recipe import Recipe
 def batches(split: Split, recipe: Recipe, batch_size: int, depth: int, first_epoch: int = 0) -> tf.data.Dataset:
     """Epoch after epoch of (float32 [N, H, W, 3] from 0 to 255, one-hot classes float32 [N, depth]), without end.
 
+    The recipe's `small_epochs` have three quarters of the height and of the width (progressive resizing, as in Tan and
+    Le 2021, "EfficientNetV2").
     Epoch k is the same whichever the first one was. Each has `steps(...)` batches of equal size: what is left over is
     another few pictures every time. Batches are gathered by index, since shuffling whole pictures one by one costs a
     third of a small network's step.
@@ -19,10 +21,20 @@ def batches(split: Split, recipe: Recipe, batch_size: int, depth: int, first_epo
 
     def gather(rows: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pictures = tf.cast(tf.gather(images, rows), tf.float32)
-        return change(pictures, rows, epoch), tf.one_hot(tf.gather(classes, rows), depth)
+        pictures = change(pictures, rows, epoch)
+        if recipe.small_epochs:
+            pictures = _small(pictures, epoch < recipe.small_epochs)
+        return pictures, tf.one_hot(tf.gather(classes, rows), depth)
 
     order = row_batches(len(split), batch_size, recipe.seed, first_epoch)
     return order.map(gather, tf.data.AUTOTUNE).prefetch(2)
+
+
+def _small(pictures: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    _, height, width, channels = pictures.shape
+    size = (height * 3 // 4, width * 3 // 4)
+    sized = tf.cond(wanted, lambda: tf.image.resize(pictures, size, antialias=True), lambda: pictures)
+    return tf.ensure_shape(sized, [None, None, None, channels])
 
 
 def row_batches(count: int, batch_size: int, seed: int, first_epoch: int) -> tf.data.Dataset:

@@ -53,7 +53,11 @@ class Recipe(BaseModel):
     )
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     augmentation: Literal["none", "shift_rotate_zoom", "flip_crop"] = "none"
+    shift: int = Field(default=2, ge=0, description="most pixels in each direction, of flip_crop")
     cutout: int = Field(default=0, ge=0, description="side of the square that is greyed out, in pixels")
+    small_epochs: int = Field(
+        default=0, ge=0, description="the first ones see pictures of three quarters of the size, at half of the cost"
+    )
     views: Literal[1, 6] = Field(default=1, description="test-time augmentation, inside the exported graph")
     mixed_precision: bool = Field(default=False, description="compute in bfloat16 where the processor has it")
     validation_size: int = Field(default=1000, ge=1)
@@ -65,6 +69,12 @@ class Recipe(BaseModel):
     def _cutout_fits(self) -> Self:
         if self.cutout > min(self.input.height, self.input.width):
             raise ValueError(f"cutout of {self.cutout} pixels is larger than the picture")
+        return self
+
+    @model_validator(mode="after")
+    def _small_pictures_fit(self) -> Self:
+        if self.small_epochs and not self.architecture.startswith("airbench"):
+            raise ValueError(f"{self.architecture} takes pictures of one size, small_epochs has to be 0")
         return self
 
 

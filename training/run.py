@@ -38,8 +38,9 @@ def run(
     keras.utils.set_random_seed(recipe.seed)
     splits = data.split(dataset, recipe.validation_size, recipe.calibration_size, recipe.decision_size)
 
-    def build() -> keras.Model:
-        return architectures.build(recipe.architecture, recipe.input.height, recipe.input.width, len(dataset.labels))
+    def build(*, any_size: bool = False) -> keras.Model:
+        height, width = (None, None) if any_size else wanted
+        return architectures.build(recipe.architecture, height, width, len(dataset.labels))
 
     trained = fit(build, splits, recipe, checkpoint, strategy, callbacks)
     network = views.averaged(trained.network, recipe.views)

@@ -68,6 +68,35 @@ def test_mixed_precision_trains_in_bfloat16_and_gives_back_a_float32_network(mon
     assert _accuracy(trained.network, _numbered(200)) > 0.9
 
 
+def test_a_network_learns_from_small_pictures_first_and_comes_back_for_the_size_it_is_served_at() -> None:
+    keras.utils.set_random_seed(0)
+    seen: list[tuple[int, ...]] = []
+
+    class Sizes(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            seen.append(self.model.input_shape[1:3])
+
+    def build(*, any_size: bool = False) -> keras.Model:
+        side = None if any_size else 16
+        return airbench.build_with("tiny", side, side, 2, (4, 8, 8))
+
+    def split(n: int) -> Split:
+        numbers = np.arange(n)
+        images = np.broadcast_to(numbers[:, None, None, None], (n, 16, 16, 3)).astype(np.uint8)
+        return Split(images, (numbers >= n // 2).astype(np.int64))
+
+    splits = Splits(*(split(n) for n in (64, 8, 8, 8, 8)))
+    recipe = _recipe(
+        architecture="airbench", small_epochs=2, epochs=4, learning_rate=0.01, input={"height": 16, "width": 16}
+    )
+    trained = fit.fit(build, splits, recipe, callbacks=[Sizes()])
+
+    assert seen == [(None, None)] * 4
+    assert trained.network.input_shape == (None, 16, 16, 3)
+    assert [epoch.epoch for epoch in trained.history] == [1, 2, 3, 4]
+    assert trained.history[-1].loss < trained.history[0].loss
+
+
 def test_the_precision_of_the_process_is_restored_even_where_building_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "_has_bfloat16", lambda: True)
 

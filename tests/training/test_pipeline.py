@@ -82,3 +82,15 @@ def test_fewer_pictures_than_a_batch_are_one_batch() -> None:
 
     assert pipeline.steps(5, 8) == 1
     assert [sorted(batch) for batch in _numbers(batches, 2)] == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_first_epochs_have_smaller_pictures_of_the_same_content_where_the_recipe_says_so() -> None:
+    recipe = _recipe(small_epochs=2, architecture="airbench")
+    found = [images for images, _ in pipeline.batches(_numbered(8), recipe, 8, depth=3).take(3).as_numpy_iterator()]
+    later = pipeline.batches(_numbered(8), recipe, 8, depth=3, first_epoch=1).take(1).as_numpy_iterator()
+
+    assert [images.shape for images in found] == [(8, 3, 3, 3), (8, 3, 3, 3), (8, 4, 4, 3)]
+    for images in found:  # pictures of one value each, in whatever size
+        assert sorted(images[:, 0, 0, 0].round()) == list(range(8))
+        np.testing.assert_allclose(images, np.broadcast_to(images[:, :1, :1, :1], images.shape), atol=1e-4)
+    np.testing.assert_array_equal(next(later)[0], found[1])

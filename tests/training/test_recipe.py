@@ -145,3 +145,9 @@ def test_architectures_are_known_by_their_files_alone() -> None:
 def test_a_cutout_larger_than_the_picture_is_refused() -> None:
     with pytest.raises(recipe.RecipeError, match="cutout of 33 pixels is larger than the picture"):
         recipe.changed(recipe.load("cifar10-fast"), {"cutout": 33})
+
+
+def test_small_pictures_are_for_networks_that_take_any_size() -> None:
+    assert recipe.changed(recipe.load("cifar10-fast"), {"small_epochs": 3}).small_epochs == 3
+    with pytest.raises(recipe.RecipeError, match="simple takes pictures of one size, small_epochs has to be 0"):
+        recipe.changed(recipe.load("cifar10-simple"), {"small_epochs": 3})

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 
-def build(name: str, height: int, width: int, classes: int) -> keras.Model:
-    """The network of `training/architectures/<name>.py`, freshly initialised."""
+def build(name: str, height: int | None, width: int | None, classes: int) -> keras.Model:
+    """The network of `training/architectures/<name>.py`, freshly initialised; some do without a height and width."""
     model: keras.Model = _module(name).build(height, width, classes)
     return model
 

@@ -24,12 +24,14 @@ _MEAN = (0.4914, 0.4822, 0.4465)
 _DEVIATION = (0.2470, 0.2435, 0.2616)
 
 
-def build(height: int, width: int, classes: int) -> keras.Model:
+def build(height: int | None, width: int | None, classes: int) -> keras.Model:
     return build_with("airbench", height, width, classes, WIDTHS)
 
 
-def build_with(name: str, height: int, width: int, classes: int, widths: tuple[int, int, int]) -> keras.Model:
-    """The network with other widths of its groups."""
+def build_with(
+    name: str, height: int | None, width: int | None, classes: int, widths: tuple[int, int, int]
+) -> keras.Model:
+    """The network with other widths of its groups; without height and width, for pictures of any size."""
     pixels = keras.Input((height, width, 3), name="pixels")
     # In float32 whatever the policy: whitening divides by small numbers, and costs next to nothing
     x = _normalise(pixels)

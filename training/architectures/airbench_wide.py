@@ -10,5 +10,5 @@ prepare = airbench.prepare
 _WIDTHS = (128, 384, 384)
 
 
-def build(height: int, width: int, classes: int) -> keras.Model:
+def build(height: int | None, width: int | None, classes: int) -> keras.Model:
     return airbench.build_with("airbench_wide", height, width, classes, _WIDTHS)

@@ -4,7 +4,8 @@ command    python -m training run mnist-simple
 data       54,000 training digits of MNIST; 1,000 / 2,000 / 3,000 held out for validation / calibration /
            decision; 10,000 for test
 training   Adam at 0.001, batches of 32, 10 epochs, no augmentation
-reached    not yet run
+hardware   two cores with AVX512-BF16, 2.4 minutes
+reached    99.09 % (98.88 to 99.26) on the 10,000 test digits, seed 0
 expected   about 99 % on the test digits
 """
 
