@@ -55,7 +55,8 @@ def _greet(settings: Settings, registry: Registry) -> None:
     logger.info("live models: %s", versions)
     if settings.metrics_port is not None:
         logger.info("metrics on %s/metrics", _address(settings.model_copy(update={"port": settings.metrics_port})))
-    logger.info("try: curl -F file=@%s %s/predict", _SAMPLE, address)
+    key = "" if keys.ring(settings) is None else "-H 'X-API-Key: …' "
+    logger.info("try: curl %s-F file=@%s %s/predict", key, _SAMPLE, address)
 
 
 def _address(settings: Settings) -> str:

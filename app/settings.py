@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     rate_limit_per_minute: int = Field(
         default=0,
         ge=0,
-        le=1_000_000,
+        le=100_000,  # each of them is remembered for a minute
         description="requests a minute of each API key, counted by each process; more are answered 429; 0: no limit",
     )
     metrics_port: int | None = Field(

@@ -15,7 +15,7 @@ from app.api.browsers import secured
 from app.api.direct import plain_query
 from app.api.error_handlers import respond
 from app.errors import DemitasseError, QueueFull
-from app.observability import REQUEST_ID_HEADER, RequestLog, request_id_of
+from app.observability import REQUEST_ID_HEADER, RequestLog, request_id_of, request_id_var
 from app.registry import Registry
 
 GATE = "gate"  # under which name the lifespan shares it with the server's protocol
@@ -66,5 +66,7 @@ class Refusals:
         response = respond(error, Request(scope))
         headers = [*response.raw_headers, (REQUEST_ID_HEADER, request_id.encode())]
         response.raw_headers = secured(headers, scope["path"])
+        token = request_id_var.set(request_id)
         self._log.add(scope, response.status_code, time.perf_counter() - started)
+        request_id_var.reset(token)
         return response

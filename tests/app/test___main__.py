@@ -118,6 +118,16 @@ def test_greeting_gives_an_address_that_can_be_pasted(
     ]
 
 
+def test_greeting_says_that_a_key_is_wanted_and_where_metrics_are(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    settings = Settings(api_keys=KEY_LINE, metrics_port=9100)
+    entry._greet(settings, SimpleNamespace(live=[]))  # type: ignore[arg-type]
+    assert caplog.messages[2:] == [
+        "metrics on http://127.0.0.1:9100/metrics",
+        "try: curl -H 'X-API-Key: …' -F file=@tests/pictures/espresso_cup.jpg http://127.0.0.1:8080/predict",
+    ]
+
+
 KEY_LINE = f"web:{'0' * 64}"
 
 

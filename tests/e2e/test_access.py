@@ -160,7 +160,9 @@ def test_workers_share_the_port_of_the_metrics_and_refuse_the_same_callers(
     headers = {"x-api-key": key}
 
     def get(path: str, of_port: int, **sent: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{of_port}{path}", headers=sent, timeout=PATIENCE_S)  # any worker may take it
+        return httpx.get(
+            f"http://127.0.0.1:{of_port}{path}", headers=sent, timeout=PATIENCE_S
+        )  # any worker may take it
 
     for _ in range(8):
         assert get("/models", service.port).status_code == 401

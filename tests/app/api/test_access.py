@@ -223,6 +223,7 @@ async def test_names_of_keys_are_logged_and_counted_and_keys_never(
     lines = [json.loads(line) for line in out.splitlines()]
     named = [(line["path"], line.get("key")) for line in lines if line.get("status") == 200]
     assert named == [("/predict", "web"), ("/models", "mobile"), ("/metrics", "web")]
+    assert all(len(line["request_id"]) == 32 for line in lines if line.get("status") == 401)
     assert [line["message"] for line in lines if line["level"] == "warning"] == [
         "no valid API key: 1 requests refused since the last such line"
     ]
