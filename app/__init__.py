@@ -1,7 +1,8 @@
 """The service. The way of a request:
 
     server.py                      uvicorn around the application: one process, or several behind one port
-    protocol.py, api/refusal.py    a request that has no place is refused before it becomes a task
+    protocol.py, api/refusal.py    a request that has no key, or no place, is refused before it becomes a task
+    keys.py, api/access.py         whose key it is, and how often that may call
     main.py                        the application, its routes and its lifespan
     api/direct.py                  plain requests go around FastAPI's matching, which costs more than HTTP
     api/predict.py                 model, version and top_k are looked up; what is wrong with them ends here
@@ -15,5 +16,6 @@
 reads what a cloud sets in the environment. `inference/turns.py` has models take turns at threads and engine, `cores.py`
 and `priority.py` say what threads may take; `inference/engines/` holds what computes; `registry.py` keeps the versions
 that can answer; `errors.py` says all that can be said instead of an answer; `observability.py` names, times and logs
-all of it. Each part is independent of those above it in this list.
+all of it, `tracing.py` and `spans.py` for its caller's trace, too. Each part is independent of those above it in this
+list.
 """

@@ -3,6 +3,7 @@
     DemitasseError              status  code
     ├── UnreadableImage         400     unreadable_image
     ├── MalformedBody           400     malformed_body
+    ├── Unauthorized            401     unauthorized          (with the way to authenticate, in a header)
     ├── NotFound                404     not_found
     │   ├── UnknownModel        404     unknown_model
     │   ├── UnknownVersion      404     unknown_version
@@ -13,7 +14,9 @@
     ├── TooManyPixels           413     too_many_pixels
     ├── UnsupportedMediaType    415     unsupported_media_type
     ├── InvalidParameter        422     invalid_parameter
-    ├── QueueFull               429     queue_full            (with retry_after_s)
+    ├── TooManyRequests         429     too_many_requests     (with retry_after_s)
+    │   ├── QueueFull           429     queue_full
+    │   └── RateLimited         429     rate_limited
     ├── ClientDisconnected      499     client_disconnected   (nobody is left to read it; logs and metrics only)
     ├── InternalError           500     internal_error
     │   └── InferenceFailed     500     inference_failed
@@ -30,12 +33,15 @@ from typing import ClassVar
 
 
 class DemitasseError(Exception):
+    """`headers` go with its answer, whatever the protocol."""
+
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.headers: dict[str, str] = {}
 
 
 class UnreadableImage(DemitasseError):
@@ -44,6 +50,14 @@ class UnreadableImage(DemitasseError):
 
 class MalformedBody(DemitasseError):
     status, code = 400, "malformed_body"
+
+
+class Unauthorized(DemitasseError):
+    status, code = 401, "unauthorized"
+
+    def __init__(self, message: str, challenge: str) -> None:
+        super().__init__(message)
+        self.headers["WWW-Authenticate"] = challenge
 
 
 class NotFound(DemitasseError):
@@ -86,12 +100,21 @@ class InvalidParameter(DemitasseError):
     status, code = 422, "invalid_parameter"
 
 
-class QueueFull(DemitasseError):
-    status, code = 429, "queue_full"
+class TooManyRequests(DemitasseError):
+    status, code = 429, "too_many_requests"
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.headers["Retry-After"] = str(retry_after_s)
+
+
+class QueueFull(TooManyRequests):
+    code = "queue_full"
+
+
+class RateLimited(TooManyRequests):
+    code = "rate_limited"
 
 
 class ClientDisconnected(DemitasseError):

@@ -9,12 +9,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import error_handlers, routes
+from app import keys
+from app.api import access, browsers, error_handlers, routes
+from app.api.access import Access, AccessMiddleware
 from app.api.direct import PREDICT_PATH, DirectPredict
 from app.api.refusal import GATE, Refusals
 from app.api.upload import BodyBudget
@@ -24,15 +27,22 @@ from app.inference.batcher import Batcher, Device
 from app.inference.decode import Decoder
 from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine
-from app.inference.pipeline import Pipeline
+from app.inference.pipeline import Pipeline, StageObserver
 from app.observability import Metrics, ObservabilityMiddleware, RequestLog
 from app.registry import Registry
 from app.settings import Settings
+from app.tracing import spans_wanted
 from models.manifest import Manifest
 from models.repository import ModelRepository
 from models.storage import Mirror
 
+if TYPE_CHECKING:  # OpenTelemetry may not be installed
+    from app.spans import Spans
+
 logger = logging.getLogger(__name__)
+
+# FastAPI would not see what goes around it, and tell the rest twice
+_NO_SPANS_OF_ITS_OWN: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(
@@ -41,11 +51,13 @@ def create_app(
     load_engine: EngineFactory | None = None,
     on_first_load: Callable[[Registry], None] | None = None,
     load_before_serving: bool = False,
+    spans: "Spans | None" = None,
 ) -> FastAPI:
     """The ASGI application. Models load once its lifespan begins; `on_first_load` is told when they have.
 
     `load_engine` stands in for the engine of the settings. `load_before_serving` takes no connection until the models
-    have loaded, for a process beside which others answer. Raises `EngineError` where the engine can't be had.
+    have loaded, for a process beside which others answer. `spans` stands in for what OTEL_* asks for. Raises
+    `EngineError` where the engine can't be had, and `KeysError` where API_KEYS can't be read.
     """
     cores = max(1, available_cores() // settings.workers)
     lanes = 1
@@ -53,6 +65,9 @@ def create_app(
         engine = engines.choose(settings.engine)
         load_engine = engines.factory(engine, settings.precision, cores)
         lanes = engines.lanes(engine, cores)
+    ring = keys.ring(settings)
+    guard = Access(ring, settings.rate_limit_per_minute, settings.metrics_port, settings.aip_health_route)
+    spans = spans or _spans()
     metrics = Metrics()
     request_log = RequestLog(metrics)
     device = Device(lanes)
@@ -70,18 +85,25 @@ def create_app(
             default_model=settings.default_model,
             canary_share=settings.canary_share,
         )
+        observe: StageObserver = metrics.observe_stage
+        if spans is not None:
+            spans.start()
+            observe = spans.observing(observe)
         metrics.watch_models(registry)
         app.state.registry = registry
-        app.state.pipeline = Pipeline(decoder, metrics.observe_stage)
+        app.state.pipeline = Pipeline(decoder, observe)
         loaded = asyncio.Event()
         tasks = [
             asyncio.create_task(_load_and_watch(registry, interval_s, loaded, on_first_load)),
             asyncio.create_task(metrics.share_gauges()),
         ]
+        if ring is not None:
+            await asyncio.to_thread(ring.refresh)
+            tasks.append(asyncio.create_task(ring.watch(settings.reload_interval_s)))
         if load_before_serving:
             await loaded.wait()
         try:
-            yield {GATE: Refusals(app, request_log)}
+            yield {GATE: Refusals(app, guard, request_log, cross_origin=settings.cors_origins is not None)}
         finally:
             for task in tasks:
                 task.cancel()
@@ -89,15 +111,27 @@ def create_app(
             await registry.close()
             decoder.close()
             device.close()
+            if spans is not None:
+                await spans.stop()
+
+    def front(inner: ASGIApp) -> ASGIApp:
+        """What is around each request, the innermost first."""
+        inner = AccessMiddleware(inner, guard)
+        if settings.cors_origins is not None:
+            inner = browsers.open_to(settings.cors_origins, inner)
+        inner = ObservabilityMiddleware(browsers.SecurityHeaders(error_handlers.LastResort(inner)), request_log)
+        return inner if spans is None else spans.around(inner)
 
     app = _Application(
-        request_log,
+        front,
+        keys_required=ring is not None,
         direct=settings.aip_predict_route != PREDICT_PATH,  # where it is, more than pictures are taken there
         title="Demitasse",
         summary="Image classification with confidences that can be trusted",
         version=_version(),
         lifespan=lifespan,
         redoc_url=None,
+        telemetry=_NO_SPANS_OF_ITS_OWN,
         redirect_slashes=False,  # a redirect would echo the Host header, and go to http behind a TLS proxy
     )
     app.state.settings = settings
@@ -113,17 +147,35 @@ def create_app(
 class _Application(FastAPI):
     """What FastAPI puts around each request comes after the short way to a prediction, not before it."""
 
-    def __init__(self, request_log: RequestLog, *, direct: bool, **options: Any) -> None:
+    def __init__(
+        self, front: Callable[[ASGIApp], ASGIApp], *, keys_required: bool, direct: bool, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.add_middleware(error_handlers.LastResort)  # inside, where FastAPI's own would answer in another shape
         routed = super().__call__
-        self._front = ObservabilityMiddleware(
-            error_handlers.LastResort(DirectPredict(routed) if direct else routed), request_log
-        )
+        self._front = front(DirectPredict(routed) if direct else routed)
+        self._keys_required = keys_required
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
         await self._front(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        if "security" not in document:  # it is kept, and made once
+            access.declare(document, required=self._keys_required)
+        return document
+
+
+def _spans() -> "Spans | None":
+    if not spans_wanted():
+        return None
+    try:
+        from app.spans import Spans
+    except ImportError as error:
+        logger.warning("OTEL_* asks for traces, which need the extra `otel`: %s", error)
+        return None
+    return Spans()
 
 
 def _repository(settings: Settings) -> tuple[ModelRepository, Callable[[], None] | None, float]:

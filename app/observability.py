@@ -20,16 +20,18 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ClientDisconnected, QueueFull
+from app.errors import ClientDisconnected, TooManyRequests, Unauthorized
 from app.registry import Registry
+from app.tracing import trace_id_of, trace_id_var
 
 logger = logging.getLogger(__name__)
 
 request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 REQUEST_ID_HEADER = b"x-request-id"
+KEY_STATE = "key"  # in a request's state: the name of its API key, never the key
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))  # callers may invent others
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))  # callers may invent others
 QUIET = "operations"  # tag of the routes that are asked every few seconds by those who run the service
 _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.5, 5.0, 10.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -41,6 +43,7 @@ disable_created_metrics()  # a second series for each counter, which Prometheus 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where it is set, prometheus_client keeps all values in files there
 _SHARED_EVERY_S = 1.0
 _WARN_EVERY_S = 1.0
+_TALLIED = {Unauthorized.status: "no valid API key", TooManyRequests.status: "too many requests"}
 
 
 class Metrics:
@@ -55,6 +58,9 @@ class Metrics:
         self._gauged: set[tuple[str, str]] = set()
         self.requests = Counter(
             "demitasse_requests", "HTTP requests answered", ("route", "method", "status"), registry=self.registry
+        )
+        self.key_requests = Counter(
+            "demitasse_key_requests", "HTTP requests answered, by API key", ("key", "status"), registry=self.registry
         )
         self.request_seconds = Histogram(
             "demitasse_request_seconds", "From arrival to answer", ("route",), buckets=_SECONDS, registry=self.registry
@@ -80,7 +86,7 @@ class Metrics:
             "demitasse_batch_failures", "Batches that the engine failed on", ("model",), registry=self.registry
         )
 
-    def observe_stage(self, stage: str, seconds: float) -> None:
+    def observe_stage(self, stage: str, seconds: float, ended_s: float = 0.0) -> None:  # noqa: ARG002  for traces
         self._stage(stage).observe(seconds)
 
     def observe_batch(self, model: str, size: int, *, failed: bool) -> None:
@@ -157,19 +163,22 @@ class RequestLog:
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
-        self._refused = 0
-        self._warn_again_at = 0.0
+        self._refused = dict.fromkeys(_TALLIED, 0)
+        self._warn_again_at = dict.fromkeys(_TALLIED, 0.0)
 
     def add(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's template, never the path itself: paths are the callers' and without end
         route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        method = scope["method"] if scope["method"] in METHODS else "other"
         self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
-        quiet = QUIET in getattr(scope.get("route"), "tags", ()) or status == QueueFull.status
+        key = scope["state"].get(KEY_STATE)
+        if key is not None:
+            self.metrics.key_requests.labels(key, str(status)).inc()
+        quiet = QUIET in getattr(scope.get("route"), "tags", ()) or status in _TALLIED
         level = logging.DEBUG if quiet else logging.INFO
-        if status == QueueFull.status:
-            self._warn_of_refusals()
+        if status in _TALLIED:
+            self._warn_of_refusals(status)
         if logger.isEnabledFor(level):
             # As it came over the wire: decoded, it could hold line breaks that look like lines of ours
             path = quote(scope["path"])
@@ -179,20 +188,23 @@ class RequestLog:
                 "status": status,
                 "duration_ms": round(seconds * 1000, 2),
             }
+            if key is not None:
+                fields["key"] = key
             logger.log(level, "%s %s -> %d", scope["method"], path, status, extra={"fields": fields})
 
-    def _warn_of_refusals(self) -> None:
+    def _warn_of_refusals(self, status: int) -> None:
         """One line a second for all of them: under overload, a line for each would add to the load."""
-        self._refused += 1
+        self._refused[status] += 1
         now = time.monotonic()
-        if now >= self._warn_again_at:
-            logger.warning("queue full: %d requests refused since the last such line", self._refused)
-            self._refused = 0
-            self._warn_again_at = now + _WARN_EVERY_S
+        if now >= self._warn_again_at[status]:
+            refused = self._refused[status]
+            logger.warning("%s: %d requests refused since the last such line", _TALLIED[status], refused)
+            self._refused[status] = 0
+            self._warn_again_at[status] = now + _WARN_EVERY_S
 
 
 class ObservabilityMiddleware:
-    """Gives each request an id (or keeps the caller's), times it, and tells `log` of it."""
+    """Gives each request an id (or keeps the caller's), times it, and tells `log` of it and of its trace."""
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:
         self._app = app
@@ -205,6 +217,8 @@ class ObservabilityMiddleware:
         request_id = request_id_of(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         token = request_id_var.set(request_id)
+        trace_id = trace_id_of(scope)
+        trace_token = None if trace_id is None else trace_id_var.set(trace_id)
         started = time.perf_counter()
         self._log.metrics.in_progress.inc()
         status = 0
@@ -228,6 +242,8 @@ class ObservabilityMiddleware:
             self._log.metrics.in_progress.dec()
             self._log.add(scope, status, time.perf_counter() - started)
             request_id_var.reset(token)
+            if trace_token is not None:
+                trace_id_var.reset(trace_token)
 
 
 def request_id_of(scope: Scope) -> str:
@@ -265,6 +281,8 @@ class _JsonFormatter(logging.Formatter):
         }
         if request_id := request_id_var.get():
             line["request_id"] = request_id
+        if trace_id := trace_id_var.get():
+            line["trace_id"] = trace_id
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

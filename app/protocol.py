@@ -30,7 +30,8 @@ class GatedProtocol(HttpToolsProtocol):
             content += (name, b": ", value, b"\r\n")
         if not cycle.keep_alive:
             content.append(b"connection: close\r\n")
-        self.transport.write(b"".join((*content, b"\r\n", bytes(refusal.body))))
+        body = b"" if cycle.scope["method"] == "HEAD" else bytes(refusal.body)  # whose length is told all the same
+        self.transport.write(b"".join((*content, b"\r\n", body)))
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from socket import socket
 from types import FrameType
 from typing import Literal
@@ -76,7 +76,7 @@ def serve(settings: Settings, greet: Callable[[Registry], None]) -> int:
     """One process. Returns the exit code; raises `EngineError` where the engine can't be had."""
     server = _server(settings, create_app(settings, on_first_load=greet))
     try:
-        server.run()
+        server.run(None if settings.metrics_port is None else _sockets(server.config, settings.metrics_port))
     except SystemExit:  # how uvicorn ends where it can't listen, having logged why
         return 1
     _leave_a_hanging_engine(server)
@@ -87,12 +87,14 @@ def supervise(settings: Settings) -> int:
     """As many processes as the settings say, until a signal comes. Returns the exit code."""
     config = _config(settings, "app.main:create_app")
     try:
-        shared = config.bind_socket()
+        shared = _sockets(config, settings.metrics_port)
     except SystemExit:
         return 1
-    with shared, tempfile.TemporaryDirectory(prefix="demitasse-metrics-") as folder:
+    with ExitStack() as closing, tempfile.TemporaryDirectory(prefix="demitasse-metrics-") as folder:
+        for each in shared:
+            closing.enter_context(each)
         os.environ[METRICS_FOLDER] = folder  # before a worker imports the metrics library, which asks for it once
-        supervisor = Supervisor(config, [shared], settings)
+        supervisor = Supervisor(config, shared, settings)
         supervisor.run()
     return 1 if supervisor.failed else 0
 
@@ -238,6 +240,15 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         timeout_graceful_shutdown=settings.drain_timeout_s,
         timeout_worker_healthcheck=10,
     )
+
+
+def _sockets(config: uvicorn.Config, metrics_port: int | None) -> list[socket]:
+    """The service's, and that of the metrics where they have one; the application tells by the port. May end uvicorn's
+    way, by SystemExit, where one can't be had."""
+    found = [config.bind_socket()]
+    if metrics_port is not None:
+        found.append(uvicorn.Config(config.app, host=config.host, port=metrics_port, log_config=None).bind_socket())
+    return found
 
 
 def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:

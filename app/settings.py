@@ -1,10 +1,11 @@
 """Every knob of the service. Each is an environment variable of the field's name in capitals."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app import platforms
@@ -15,7 +16,7 @@ from models.storage import is_url
 EngineChoice = Literal["auto", "openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "f32", "bf16"]
 
-
+_ORIGIN = re.compile(r"https?://[^/,\s]+|\*")
 _PATH = r"^/[^{}?#\s]*$"
 
 
@@ -112,6 +113,28 @@ class Settings(BaseSettings):
     drain_timeout_s: int = Field(
         default=8, ge=1, le=600, description="after that: how long accepted requests may take to be answered"
     )
+    api_keys: SecretStr | None = Field(
+        default=None, description="API keys, `name:hash` separated by commas; with any, every caller needs one"
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="file of API keys, `name:hash` a line; looked at again every `RELOAD_INTERVAL_S`"
+    )
+    require_auth: bool = Field(default=False, description="refuse to start without API keys")
+    rate_limit_per_minute: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,  # each of them is remembered for a minute
+        description="requests a minute of each API key, counted by each process; more are answered 429; 0: no limit",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="second port, for `/metrics` alone and without a key, of all workers; unset: on `PORT`",
+    )
+    cors_origins: str | None = Field(
+        default=None, description="origins whose pages may call, separated by commas, or `*`; unset: none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severity logged")
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`json`, `text`, or `auto`: text if a terminal reads it"
@@ -135,6 +158,24 @@ class Settings(BaseSettings):
         imposed = InitSettingsSource(settings_cls, platforms.imposed(os.environ))
         defaults = InitSettingsSource(settings_cls, platforms.defaults(os.environ))
         return init_settings, imposed, env_settings, dotenv_settings, defaults
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _other_than_port(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value == info.data.get("port"):
+            raise ValueError("Input should be another port than PORT")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str | None) -> str | None:
+        """Without spaces. A browser sends no path: an origin with a slash at its end would never match."""
+        if value is None:
+            return None
+        origins = [origin.strip() for origin in value.split(",")]
+        if not all(map(_ORIGIN.fullmatch, origins)):
+            raise ValueError("Input should be origins such as https://example.com, separated by commas, or '*'")
+        return ",".join(origins)
 
     @field_validator("engine", "precision", "log_level", "log_format", mode="before")
     @classmethod

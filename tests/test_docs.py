@@ -32,6 +32,8 @@ def settings_table() -> list[str]:
             shown = "cores"
         elif isinstance(default, Path):
             shown = f"`{default.relative_to(ROOT)}`"
+        elif isinstance(default, bool):
+            shown = f"`{str(default).lower()}`"
         else:
             shown = "unset" if default is None else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")

@@ -19,7 +19,7 @@ from app.errors import (
     MalformedBody,
     MethodNotAllowed,
     NotFound,
-    QueueFull,
+    TooManyRequests,
 )
 
 logger = logging.getLogger(__name__)
@@ -39,15 +39,14 @@ def detail(error: DemitasseError, request_id: str) -> ErrorDetail:
     """The body of an error, alone or as one entry of a batch. What is our fault is logged, not told."""
     if isinstance(error, InternalError):
         logger.error("%s: %s", error.code, error, exc_info=error)
-    more = {"retry_after_s": error.retry_after_s} if isinstance(error, QueueFull) else {}
+    more = {"retry_after_s": error.retry_after_s} if isinstance(error, TooManyRequests) else {}
     return ErrorDetail(code=error.code, message=error.message, request_id=request_id, **more)
 
 
 def respond(error: DemitasseError, request: Request) -> Response:
     body = ErrorBody(error=detail(error, request.state.request_id))
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, QueueFull) else {}
     content = body.model_dump_json(exclude_unset=True)
-    return Response(content, error.status, headers, media_type="application/json")
+    return Response(content, error.status, error.headers, media_type="application/json")
 
 
 async def _ours(request: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
-"""What has no place is refused once its headers have been read.
+"""What has no valid key, or no place, is refused once its headers have been read.
 
 Under overload most requests are refused, and what that costs is taken from those that are answered. Here it costs no
-task, no layer of ASGI and no body.
+task, no layer of ASGI and no body. Who has no key learns nothing else: that is looked at first.
 """
 
 import time
@@ -10,10 +10,12 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import Scope
 
 from app.api import predict
+from app.api.access import Access
+from app.api.browsers import secured
 from app.api.direct import plain_query
 from app.api.error_handlers import respond
 from app.errors import DemitasseError, QueueFull
-from app.observability import REQUEST_ID_HEADER, RequestLog, request_id_of
+from app.observability import REQUEST_ID_HEADER, RequestLog, request_id_of, request_id_var
 from app.registry import Registry
 
 GATE = "gate"  # under which name the lifespan shares it with the server's protocol
@@ -22,31 +24,49 @@ _ROUTES = {getattr(route, "path", ""): route for route in predict.router.routes}
 
 
 class Refusals:
-    """Made for `app`, whose registry it asks."""
+    """Made for `app`, whose registry it asks. With `cross_origin`, the application has the headers for such callers."""
 
-    def __init__(self, app: FastAPI, log: RequestLog) -> None:
+    def __init__(self, app: FastAPI, access: Access, log: RequestLog, *, cross_origin: bool = False) -> None:
         self._app = app
+        self._access = access
         self._log = log
+        self._cross_origin = cross_origin
 
     def __call__(self, scope: Scope) -> Response | None:
-        """The whole answer to a request that has no place; None for any that is to be looked at more closely."""
-        route = _ROUTES.get(scope["path"])
-        if route is None or scope["method"] != "POST" or self._app.state.draining:
-            return None
-        query = plain_query(scope["query_string"])
-        if query is None:
+        """The whole answer to a request that is refused; None for any that is to be looked at more closely."""
+        if self._cross_origin and any(name == b"origin" for name, _ in scope["headers"]):
             return None
         started = time.perf_counter()
+        try:
+            self._access.check(scope)
+            self._check_room(scope)
+        except DemitasseError as error:
+            return self._answer(error, scope, started)
+        return None
+
+    def _check_room(self, scope: Scope) -> None:
+        """Raises `QueueFull`. What else is wrong has an answer of another kind, which the application gives."""
+        route = _ROUTES.get(scope["path"])
+        if route is None or scope["method"] != "POST" or self._app.state.draining:
+            return
+        query = plain_query(scope["query_string"])
+        if query is None:
+            return
         registry: Registry = self._app.state.registry
         try:
             registry.get(*query[:2]).batcher.check_room()
-        except QueueFull as error:
+        except QueueFull:
             scope["route"] = route
-            scope["state"]["request_id"] = request_id = request_id_of(scope)
-            response = respond(error, Request(scope))
-            response.raw_headers.append((REQUEST_ID_HEADER, request_id.encode()))
-            self._log.add(scope, response.status_code, time.perf_counter() - started)
-            return response
-        except DemitasseError:  # an answer of another kind, which the application gives
-            return None
-        return None
+            raise
+        except DemitasseError:
+            return
+
+    def _answer(self, error: DemitasseError, scope: Scope, started: float) -> Response:
+        scope["state"]["request_id"] = request_id = request_id_of(scope)
+        response = respond(error, Request(scope))
+        headers = [*response.raw_headers, (REQUEST_ID_HEADER, request_id.encode())]
+        response.raw_headers = secured(headers, scope["path"])
+        token = request_id_var.set(request_id)
+        self._log.add(scope, response.status_code, time.perf_counter() - started)
+        request_id_var.reset(token)
+        return response

@@ -113,12 +113,13 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _MEANING = {
     400: "The picture or the body can't be read",
+    401: "No API key, or one that is not known",
     404: "Unknown model or version",
     406: "The caller takes no JSON",
     413: "The body or the picture is over its limit",
     415: "Not a picture, or of a content type that is not taken",
     422: "A parameter or field is missing or out of range",
-    429: "The queue is full; `Retry-After` says when to come back",
+    429: "The queue is full, or the key's rate used up; `Retry-After` says when to come back",
     500: "The service failed; its log has the request id",
     503: "Not ready, or draining",
     504: "The deadline passed",

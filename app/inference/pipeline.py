@@ -26,9 +26,9 @@ class Timing:
 
 
 class StageObserver(Protocol):
-    """Told how long a stage took for one image."""
+    """Told how long a stage took for one image, and how long ago it ended, in seconds."""
 
-    def __call__(self, stage: str, seconds: float) -> None: ...
+    def __call__(self, stage: str, seconds: float, ended_s: float = 0.0) -> None: ...
 
 
 class Pipeline:
@@ -59,7 +59,7 @@ class Pipeline:
                 else picture
             )
         inference = await batcher.submit(image, deadline)
-        self._observe("queue", inference.queue_s)
+        self._observe("queue", inference.queue_s, inference.inference_s)
         self._observe("inference", inference.inference_s)
         return inference.probabilities, Timing(decoding.seconds, inference.queue_s, inference.inference_s)
 

@@ -118,5 +118,81 @@ def test_greeting_gives_an_address_that_can_be_pasted(
     ]
 
 
+def test_greeting_says_that_a_key_is_wanted_and_where_metrics_are(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    settings = Settings(api_keys=KEY_LINE, metrics_port=9100)
+    entry._greet(settings, SimpleNamespace(live=[]))  # type: ignore[arg-type]
+    assert caplog.messages[2:] == [
+        "metrics on http://127.0.0.1:9100/metrics",
+        "try: curl -H 'X-API-Key: …' -F file=@tests/pictures/espresso_cup.jpg http://127.0.0.1:8080/predict",
+    ]
+
+
+KEY_LINE = f"web:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [
+        ({}, False),
+        ({"HOST": "localhost"}, False),
+        ({"HOST": "::1"}, False),
+        ({"HOST": "127.0.0.2"}, False),
+        ({"HOST": "0.0.0.0"}, True),
+        ({"HOST": "::"}, True),
+        ({"HOST": "10.0.0.1"}, True),
+        ({"HOST": "cups.example"}, True),
+        ({"HOST": "0.0.0.0", "API_KEYS": KEY_LINE}, False),
+    ],
+)
+def test_start_where_others_may_call_without_keys_is_warned_of(
+    variables: dict[str, str], warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ran(monkeypatch)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert entry.main() == 0
+    message = "may call: neither API_KEYS nor API_KEYS_FILE is set"
+    assert (message in capsys.readouterr().out) is warned
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"REQUIRE_AUTH": "true"}, "REQUIRE_AUTH is set, and there is no key; "),
+        ({"API_KEYS": "web:dmt_misplaced"}, "API_KEYS, line 1: expected NAME:HASH"),
+        ({"API_KEYS": KEY_LINE, "API_KEYS_FILE": "none"}, "none can't be read: No such file or directory"),
+    ],
+)
+def test_keys_that_cannot_be_read_end_with_2_and_are_not_shown(
+    variables: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = _ran(monkeypatch)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert entry.main() == 2
+    told = capsys.readouterr()
+    assert (ran, told.err.startswith(f"error: {why}")) == ([], True)
+    assert "misplaced" not in told.err + told.out
+
+
+def test_keys_are_changed_beside_the_service_in_the_file_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ran = _ran(monkeypatch)
+    monkeypatch.setenv("API_KEYS_FILE", str(tmp_path / "keys"))
+    assert entry.main(["keys", "new", "web"]) == 0
+    assert capsys.readouterr().out.startswith("dmt_")
+    assert (tmp_path / "keys").read_text().splitlines()[1].startswith("web:")
+    assert ran == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"]])
+def test_any_other_word_serves(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = _ran(monkeypatch)
+    assert entry.main(arguments) == 0
+    assert [name for name, _ in ran] == ["serve"]
+
+
 def test_greeting_names_a_picture_that_exists() -> None:
     assert (Path(__file__).parents[2] / entry._SAMPLE).is_file()

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app.api.refusal import GATE
 from app.protocol import GatedProtocol
 
-Read = Callable[[], Awaitable[tuple[int, dict[bytes, bytes], bytes]]]
+Read = Callable[..., Awaitable[tuple[int, dict[bytes, bytes], bytes]]]
 
 _ROOM = b"GET /room HTTP/1.1\r\nhost: x\r\n\r\n"
 _NO_ROOM = b"POST /full HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\n"
@@ -48,11 +48,12 @@ async def _connected(site: _Site, keep_alive_s: int = 5) -> AsyncIterator[tuple[
     async with listening:
         reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
 
-        async def read() -> tuple[int, dict[bytes, bytes], bytes]:
+        async def read(*, body: bool = True) -> tuple[int, dict[bytes, bytes], bytes]:
             head = await reader.readuntil(b"\r\n\r\n")
             status, *lines = head.rstrip().split(b"\r\n")
             headers = dict(line.split(b": ", 1) for line in lines)
-            return int(status.split()[1]), headers, await reader.readexactly(int(headers[b"content-length"]))
+            length = int(headers[b"content-length"]) if body else 0
+            return int(status.split()[1]), headers, await reader.readexactly(length)
 
         try:
             yield writer, read
@@ -94,6 +95,15 @@ async def test_connection_is_closed_where_the_caller_wants_it() -> None:
         assert (status, headers[b"connection"]) == (429, b"close")
         with pytest.raises(asyncio.IncompleteReadError):
             await read()
+
+
+async def test_refusal_of_a_head_request_tells_the_length_of_a_body_and_sends_none() -> None:
+    async with _connected(_Site()) as (writer, read):
+        writer.write(b"HEAD /full HTTP/1.1\r\nhost: x\r\n\r\n")
+        status, headers, _ = await read(body=False)
+        assert (status, headers[b"content-length"]) == (429, b"7")
+        writer.write(_ROOM)
+        assert (await read())[::2] == (200, b"come in")
 
 
 async def test_caller_that_asks_before_it_sends_is_answered_by_the_application() -> None:

@@ -120,7 +120,7 @@ def _serve(monkeypatch: pytest.MonkeyPatch, run: Any, settings: Settings) -> int
 def test_server_gets_the_settings_and_ends_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
     servers: list[Any] = []
     settings = Settings(host="0.0.0.0", port=81, drain_timeout_s=12, drain_delay_s=3)
-    assert _serve(monkeypatch, lambda running: servers.append(running), settings) == 0
+    assert _serve(monkeypatch, lambda running, _: servers.append(running), settings) == 0
     config = servers[0].config
     assert (config.host, config.port, config.timeout_graceful_shutdown) == ("0.0.0.0", 81, 12)
     assert servers[0]._drain_delay_s == 3.0
@@ -128,10 +128,33 @@ def test_server_gets_the_settings_and_ends_with_0(monkeypatch: pytest.MonkeyPatc
 
 
 def test_port_that_is_taken_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(_: Any) -> None:
+    def run(*_: Any) -> None:
         raise SystemExit(3)
 
     assert _serve(monkeypatch, run, Settings()) == 1
+
+
+def _sockets(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Host and port of each socket that is bound from here on; the socket itself is its port."""
+    bound: list[tuple[str, int]] = []
+
+    def bind_socket(config: uvicorn.Config) -> int:
+        bound.append((config.host, config.port))
+        return config.port
+
+    monkeypatch.setattr(uvicorn.Config, "bind_socket", bind_socket)
+    return bound
+
+
+@pytest.mark.parametrize(("metrics_port", "expected"), [(None, None), (82, [81, 82])])
+def test_metrics_get_a_socket_of_their_own_where_they_have_a_port(
+    metrics_port: int | None, expected: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound, given = _sockets(monkeypatch), []
+    settings = Settings(host="::1", port=81, metrics_port=metrics_port)
+    assert _serve(monkeypatch, lambda _, sockets: given.append(sockets), settings) == 0
+    assert given == [expected]
+    assert bound == [("::1", port) for port in expected or ()]
 
 
 def test_engine_that_cannot_be_had_is_raised_before_anything_is_served(monkeypatch: pytest.MonkeyPatch) -> None:

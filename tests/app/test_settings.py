@@ -12,7 +12,8 @@ HOST=0.0.0.0 PORT=80 MODEL_REPOSITORY=/srv/models DEFAULT_MODEL=cups CANARY_SHAR
 AIP_HEALTH_ROUTE=/health AIP_PREDICT_ROUTE=/v1/endpoints/7:predict ENGINE=tensorflow PRECISION=f32
 MAX_BATCH_SIZE=3 BATCH_WAIT_MS=1.5 QUEUE_SIZE=4 REQUEST_TIMEOUT_MS=500 ENGINE_TIMEOUT_S=2.5 WORKERS=3 DECODE_THREADS=2
 MAX_BODY_BYTES=1000 MAX_BODIES_BYTES=9000 MAX_IMAGE_PIXELS=2000 MAX_FILES=5 RELOAD_INTERVAL_S=0.5 STORAGE_INTERVAL_S=60
-DRAIN_DELAY_S=0 DRAIN_TIMEOUT_S=30 LOG_LEVEL=debug LOG_FORMAT=json
+DRAIN_DELAY_S=0 DRAIN_TIMEOUT_S=30 API_KEYS=web:12 API_KEYS_FILE=/run/keys REQUIRE_AUTH=1 RATE_LIMIT_PER_MINUTE=60
+METRICS_PORT=9100 CORS_ORIGINS=https://example.com,http://localhost:3000 LOG_LEVEL=debug LOG_FORMAT=json
 """
 OUT_OF_RANGE = """
 PORT=0 PORT=65536 ENGINE=onnx PRECISION=int4 MAX_BATCH_SIZE=0 MAX_BATCH_SIZE=257 MAX_BATCH_SIZE=2.5
@@ -22,6 +23,8 @@ ENGINE_TIMEOUT_S=0 ENGINE_TIMEOUT_S=nan ENGINE_TIMEOUT_S=3601 WORKERS=0 WORKERS=
 MAX_BODY_BYTES=0 MAX_BODIES_BYTES=0 MAX_IMAGE_PIXELS=0 MAX_IMAGE_PIXELS=268435457 MAX_FILES=0 MAX_FILES=10001
 RELOAD_INTERVAL_S=0 RELOAD_INTERVAL_S=nan RELOAD_INTERVAL_S=3601 STORAGE_INTERVAL_S=0 STORAGE_INTERVAL_S=86401
 CANARY_SHARE=-0.1 CANARY_SHARE=1.1 AIP_HEALTH_ROUTE=health AIP_PREDICT_ROUTE=/{model}
+RATE_LIMIT_PER_MINUTE=-1 RATE_LIMIT_PER_MINUTE=100001 METRICS_PORT=0 METRICS_PORT=8080 METRICS_PORT=65536
+CORS_ORIGINS=example.com CORS_ORIGINS=https://example.com/ CORS_ORIGINS=https://a.example,,* REQUIRE_AUTH=maybe
 DRAIN_DELAY_S=-1 DRAIN_DELAY_S=61 DRAIN_TIMEOUT_S=-1 DRAIN_TIMEOUT_S=601 LOG_LEVEL=loud LOG_FORMAT=xml
 """
 
@@ -36,7 +39,7 @@ def test_defaults_listen_on_this_machine_alone_and_never_wait_for_a_batch() -> N
 
 
 def test_environment_in_capitals_sets_every_knob(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = dict(assignment.split("=") for assignment in KNOBS.split())
+    wanted = dict(assignment.split("=", 1) for assignment in KNOBS.split())
     for name, value in wanted.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
@@ -64,7 +67,7 @@ def test_words_are_taken_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_number_has_a_least_value_and_a_unit_in_its_name() -> None:
-    units = ("_ms", "_s", "_bytes", "_pixels", "_size", "_threads", "_files")
+    units = ("_ms", "_s", "_bytes", "_pixels", "_size", "_threads", "_files", "_share", "_per_minute")
     for name, field in Settings.model_fields.items():
         assert field.description, name
         if field.annotation in (int, float):
@@ -110,3 +113,13 @@ def test_models_may_lie_in_object_storage(monkeypatch: pytest.MonkeyPatch) -> No
     for location in ("s3://bucket/models", "gs://bucket", "az://container/models", "file:///srv/models"):
         monkeypatch.setenv("MODEL_REPOSITORY", location)
         assert Settings().model_repository == location
+
+
+def test_secret_of_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEYS", "web:0123")
+    assert "0123" not in repr(Settings()) + str(Settings().model_dump())
+
+
+def test_origins_may_be_written_with_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", "https://a.example , http://localhost:3000")
+    assert Settings().cors_origins == "https://a.example,http://localhost:3000"

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from app.api.error_handlers import Render, invalid
-from app.errors import DemitasseError, InternalError, QueueFull
+from app.errors import DemitasseError, InternalError
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def speaking(render: Render) -> type[APIRoute]:
     """The class of such routes, for `APIRouter(route_class=...)`. `render` makes the answer of an error.
 
-    What is our fault is logged here, and `Retry-After` is set here, as the service's own routes do.
+    What is our fault is logged here, and the error's headers are set here, as the service's own routes do.
     """
 
     class Route(APIRoute):
@@ -45,6 +45,5 @@ def _answer(error: DemitasseError, request: Request, render: Render) -> Response
     if isinstance(error, InternalError):
         logger.error("%s: %s", error.code, error, exc_info=error)
     response = render(error, request)
-    if isinstance(error, QueueFull):
-        response.headers["Retry-After"] = str(error.retry_after_s)
+    response.headers.update(error.headers)
     return response

@@ -128,6 +128,7 @@ async def test_metrics_are_named_as_documented(tmp_path: Path) -> None:
     families = {family.name: family.type for family in text_string_to_metric_families(response.text)}
     assert families == {
         "demitasse_requests": "counter",
+        "demitasse_key_requests": "counter",
         "demitasse_request_seconds": "histogram",
         "demitasse_requests_in_progress": "gauge",
         "demitasse_stage_seconds": "histogram",

@@ -61,7 +61,7 @@ async def test_refusals_are_counted_and_get_an_id_of_their_own(
     ids = {json.loads(response.body)["error"]["request_id"] for response in refused}
     assert len(ids) == 3
     assert counted[("/predict", "429")] == 3
-    assert "queue full: 1 requests refused" in capsys.readouterr().out
+    assert "too many requests: 1 requests refused" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

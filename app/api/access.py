@@ -1,0 +1,154 @@
+"""Who may call: where keys are on, each route wants one, but for those that are listed as open.
+
+Asked once for each request and before its body is read: by the gate of `refusal.py`, or by the middleware for what
+came around it.
+"""
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.error_handlers import respond
+from app.api.schemas import error_responses
+from app.errors import DemitasseError, NotFound, RateLimited, Unauthorized
+from app.keys import KeyRing
+from app.observability import KEY_STATE
+
+# By their whole path: all others want a key
+OPEN_ROUTES = frozenset(("/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"))
+METRICS_ROUTE = "/metrics"
+KEY_HEADER = b"x-api-key"
+
+_BEARER = 'Bearer realm="demitasse"'
+_EXPECTED = "expected an API key, as 'X-API-Key: KEY' or 'Authorization: Bearer KEY'"
+_WINDOW_S = 60
+
+
+class Access:
+    """`ring` None lets anybody call. With a `metrics_port`, metrics are told there, without a key, and nowhere else.
+
+    `health_route` is where a platform asks for health, besides the open routes.
+    """
+
+    def __init__(
+        self,
+        ring: KeyRing | None,
+        rate_per_minute: int = 0,
+        metrics_port: int | None = None,
+        health_route: str | None = None,
+    ) -> None:
+        self._ring = ring
+        self._health_route = health_route
+        self._metrics_port = metrics_port
+        self._rate = _Rate(rate_per_minute) if ring is not None and rate_per_minute else None
+
+    @property
+    def unlimited(self) -> bool:
+        """There is nothing to check."""
+        return self._ring is None and self._metrics_port is None
+
+    def check(self, scope: Scope) -> None:
+        """Note in the request's state whose key it came with; a second check of it does nothing.
+
+        Raises `Unauthorized`, `RateLimited`, or `NotFound` for what its port does not have.
+        """
+        path, state = scope["path"], scope["state"]
+        if self._metrics_port is not None and self._is_for_metrics(scope):
+            return
+        if self._ring is None or path in OPEN_ROUTES or KEY_STATE in state:
+            return
+        if path == self._health_route and scope["method"] == "GET":  # what is sent there, if anything, wants a key
+            return
+        name = self._ring.name_of(_key_of(scope["headers"]))
+        if name is None:
+            raise Unauthorized("the API key that came is not known", f'{_BEARER}, error="invalid_token"')
+        if self._rate is not None:
+            self._rate.take(name)
+        state[KEY_STATE] = name
+
+    def _is_for_metrics(self, scope: Scope) -> bool:
+        """It came to the second port, and for what is there."""
+        path, server = scope["path"], scope.get("server")
+        here = server is not None and server[1] == self._metrics_port
+        if here != (path == METRICS_ROUTE) and not (here and path in OPEN_ROUTES):
+            raise NotFound(f"no route {path} on this port; metrics have one of their own")
+        return here
+
+
+class AccessMiddleware:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                self._access.check(scope)
+            except DemitasseError as error:
+                await respond(error, Request(scope))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class _Rate:
+    """Requests of each key in the last minute, as this process has seen them."""
+
+    def __init__(self, per_minute: int) -> None:
+        # Importing them takes 90 ms, for what few services need
+        from limits import RateLimitItemPerMinute
+        from limits.storage import MemoryStorage
+        from limits.strategies import MovingWindowRateLimiter
+
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._item = RateLimitItemPerMinute(per_minute)
+
+    def take(self, name: str) -> None:
+        """Raises `RateLimited` where the key has had its requests."""
+        if self._limiter.hit(self._item, name):
+            return
+        free_at = self._limiter.get_window_stats(self._item, name).reset_time
+        retry_after_s = min(max(1, math.ceil(free_at - time.time())), _WINDOW_S)
+        raise RateLimited(f"the key '{name}' may make {self._item.amount} requests a minute", retry_after_s)
+
+
+def _key_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The one key of a request. X-API-Key goes first: Authorization may be for a proxy. Raises `Unauthorized`."""
+    keys: list[bytes] = []
+    tokens: list[bytes] = []
+    for name, value in headers:
+        if name == KEY_HEADER:
+            keys.append(value.strip(b" \t"))
+        elif name == b"authorization":
+            scheme, _, token = value.strip(b" \t").partition(b" ")
+            if scheme.lower() == b"bearer":
+                tokens.append(token.strip(b" \t"))
+    found = keys or tokens
+    if len(found) > 1:
+        raise Unauthorized(f"{_EXPECTED}; {len(found)} came", _BEARER)
+    if not found or not found[0]:
+        raise Unauthorized(f"{_EXPECTED}; none came", _BEARER)
+    return found[0]
+
+
+def declare(document: dict[str, Any], *, required: bool) -> None:
+    """Put into the OpenAPI document how keys are sent, and where; not required, for clients made for services alike."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["ApiKey"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    schemes["Bearer"] = {"type": "http", "scheme": "bearer"}
+    document["security"] = [{"ApiKey": []}, {"Bearer": []}, *([] if required else [{}])]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in OPEN_ROUTES:
+                operation["security"] = []
+            elif required:
+                operation["responses"].setdefault("401", _refused())
+
+
+def _refused() -> dict[str, Any]:
+    (response,) = error_responses(401).values()
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{response['model'].__name__}"}}}
+    return {"description": response["description"], "content": content}
