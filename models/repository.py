@@ -151,6 +151,9 @@ class ModelRepository:
         else:
             labels[label] = self.find(name, version).version
         path = self.root / name / LABELS_FILE
+        if not labels:
+            path.unlink(missing_ok=True)
+            return labels
         aside = path.with_name(f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
         try:
             aside.write_text(json.dumps(labels, indent=2, sort_keys=True) + "\n", encoding="utf-8")

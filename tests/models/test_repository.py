@@ -479,6 +479,8 @@ def test_labels_move_from_version_to_version_and_go(tmp_path: Path) -> None:
     assert [folder.version for folder in repository.versions()] == [1, 2]
     assert repository.next_version("cups") == 3
     assert sorted(path.name for path in (tmp_path / "cups").iterdir()) == ["1", "2", "labels.json"]
+    assert repository.set_label("cups", "stable", None) == repository.labels("cups") == {}
+    assert sorted(path.name for path in (tmp_path / "cups").iterdir()) == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -486,7 +488,6 @@ def test_labels_move_from_version_to_version_and_go(tmp_path: Path) -> None:
     [
         ("cups", "stable", 3, "no version cups/3"),
         ("mugs", "stable", 1, "no version mugs/1"),
-        ("mugs", "stable", None, "no model 'mugs'"),
         ("cups", "Stable", 1, "'Stable' can't be a label"),
         ("cups", "1", 1, "'1' can't be a label"),
         ("cups", "", 1, "'' can't be a label"),
