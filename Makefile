@@ -19,7 +19,7 @@ endif
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
-test: .venv/.installed-test
+test: .venv/.installed-test .venv-deploy/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -31,6 +31,13 @@ test: .venv/.installed-test
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@echo "installing what '$*' needs into .venv …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$*]'
+	@touch $@
+
+# The vendors' tools that test deploy/, in an environment of their own: they want other versions than the service does
+.venv-deploy/.installed: tests/deploy/requirements.txt
+	@echo "installing the tools that test deploy/ into .venv-deploy …"
+	@$(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 # Ours beside its peers, each peer in an environment of its own. For an idle machine; takes half an hour.
@@ -51,6 +58,8 @@ constraints: .venv/.installed-test
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-emit-package demitasse \
 		--no-header --no-annotate --quiet pyproject.toml --output-file constraints.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet \
+		tests/deploy/requirements.in --output-file tests/deploy/requirements.txt
 
 clean:
-	rm -rf .venv .venv-bench
+	rm -rf .venv .venv-bench .venv-deploy
