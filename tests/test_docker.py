@@ -350,8 +350,13 @@ def compose() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
+def built() -> dict[str, Any]:
+    """The services of compose that are ours."""
+    return {name: service for name, service in compose()["services"].items() if "build" in service}
+
+
 def compose_healthcheck() -> list[str]:
-    (kind, *command), other = (service["healthcheck"]["test"] for service in compose()["services"].values())
+    (kind, *command), other = (service["healthcheck"]["test"] for service in built().values())
     assert kind == "CMD"
     assert [kind, *command] == other
     return command
@@ -367,20 +372,27 @@ def test_compose_file_follows_the_compose_specification() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_compose_starts_the_cpu_alone_unless_asked_for_the_gpu() -> None:
+def test_compose_starts_the_cpu_alone_unless_asked_for_more() -> None:
     services = compose()["services"]
-    assert {name: service.get("profiles", []) for name, service in services.items()} == {"cpu": [], "gpu": ["gpu"]}
+    assert {name: service.get("profiles", []) for name, service in services.items()} == {
+        "cpu": [],
+        "gpu": ["gpu"],
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+    }
     assert services["gpu"]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
 
 
 def test_services_of_compose_can_run_side_by_side() -> None:
-    published = [port.split(":") for service in compose()["services"].values() for port in service["ports"]]
-    assert len({host for host, _ in published}) == len(published)
-    assert {container for _, container in published} == set(arguments_of("EXPOSE"))
+    published = [port.split(":")[-2] for service in compose()["services"].values() for port in service["ports"]]
+    assert len(set(published)) == len(published)
+    assert {port.split(":")[1] for service in built().values() for port in service["ports"]} == set(
+        arguments_of("EXPOSE")
+    )
 
 
 def test_services_of_compose_install_extras_that_there_are() -> None:
-    extras = {name: service["build"]["args"]["EXTRA"] for name, service in compose()["services"].items()}
+    extras = {name: service["build"]["args"]["EXTRA"] for name, service in built().items()}
     assert extras == {"cpu": "openvino", "gpu": "gpu"}
     assert {*extras.values(), "gpu"} <= pyproject()["project"]["optional-dependencies"].keys()
     assert "EXTRA=gpu" in arguments_of("ARG")

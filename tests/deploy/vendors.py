@@ -80,6 +80,17 @@ def vertex_deploy(path: Path) -> list[str]:
     return _vertex("DeployModelRequest", path)
 
 
+def grafana(path: Path) -> list[str]:
+    """Grafana's own models of a dashboard, which drop what they do not know."""
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    document = json.loads(path.read_text())
+    return _lost(document, json.loads(JSONEncoder().encode(Dashboard.from_json(document))))
+
+
 def promql(path: Path) -> list[dict[str, Any]]:
     """Of each expression in a JSON list: the metrics, and the labels that are asked of them."""
     import promql_parser
