@@ -22,7 +22,7 @@ CLIENTS := open_inference
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
-test: .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed)
+test: .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -40,6 +40,13 @@ test: .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed)
 	@echo "installing what $* needs into .venv-clients/$* …"
 	@$(PYTHON) -m venv .venv-clients/$*
 	@.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# The vendors' tools that test deploy/, in an environment of their own: they want other versions than the service does
+.venv-deploy/.installed: tests/deploy/requirements.txt
+	@echo "installing the tools that test deploy/ into .venv-deploy …"
+	@$(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 # Ours beside its peers, each peer in an environment of its own. For an idle machine; takes half an hour.
@@ -60,6 +67,8 @@ constraints: .venv/.installed-test
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-emit-package demitasse \
 		--no-header --no-annotate --quiet pyproject.toml --output-file constraints.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet \
+		tests/deploy/requirements.in --output-file tests/deploy/requirements.txt
 
 clean:
-	rm -rf .venv .venv-bench .venv-clients
+	rm -rf .venv .venv-bench .venv-clients .venv-deploy

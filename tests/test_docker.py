@@ -52,9 +52,21 @@ def arguments_of(keyword: str) -> list[str]:
     return [arguments for found, arguments in steps() if found == keyword]
 
 
-def copied() -> list[str]:
-    """Every source that COPY names."""
-    return [source for arguments in arguments_of("COPY") for source in arguments.split()[:-1]]
+def stages() -> list[list[Step]]:
+    """The instructions of each stage, from its FROM on."""
+    found: list[list[Step]] = []
+    for step in steps():
+        if step[0] == "FROM":
+            found.append([])
+        if found:
+            found[-1].append(step)
+    return found
+
+
+def copied(instructions: list[Step]) -> list[str]:
+    """Every source outside the image that COPY names."""
+    names = [arguments.split() for keyword, arguments in instructions if keyword == "COPY"]
+    return [source for *sources, _ in names for source in sources if not sources[0].startswith("--from=")]
 
 
 def is_sent(path: str) -> bool:
@@ -80,10 +92,13 @@ def _pattern_to_regex(pattern: str) -> str:
 
 @dataclass
 class Image:
-    """What the Dockerfile makes, below a folder that stands for the root of the image."""
+    """What the Dockerfile makes. A folder stands for the root of each stage; the last one's is the image's."""
 
-    root: Path
+    folder: Path
     build_args: dict[str, str]
+    root: Path = Path("/")
+    global_args: dict[str, str] = field(default_factory=dict)
+    roots: dict[str, Path] = field(default_factory=dict)
     args: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     workdir: Path = Path("/")
@@ -91,25 +106,34 @@ class Image:
     healthcheck: list[str] = field(default_factory=list)
 
     def build(self) -> "Image":
-        stand_in = self.root / "usr/local/bin/python"
-        stand_in.parent.mkdir(parents=True)
-        stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-        stand_in.chmod(0o755)
-        self.env["PATH"] = f"{stand_in.parent}:/usr/bin:/bin"
         for keyword, arguments in steps():
             self._step(keyword, arguments)
         return self
 
+    def _begin(self, base: str, name: str) -> None:
+        """A stage knows nothing of the one before it."""
+        if not self.roots:
+            self.global_args = self.args
+        assert _expand(base, self.global_args).startswith("python:3."), base
+        self.root = self.roots[name] = self.folder / (name or "image")
+        self.args, self.workdir = {}, self.root
+        stand_in = self.root / "usr/local/bin/python"
+        stand_in.parent.mkdir(parents=True)
+        stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        stand_in.chmod(0o755)
+        self.env = {"PATH": f"{stand_in.parent}:/usr/bin:/bin"}
+
     def _step(self, keyword: str, arguments: str) -> None:
         match keyword:
             case "FROM":
-                assert self._expand(arguments).startswith("python:3."), arguments
+                base, _, name = arguments.partition(" AS ")
+                self._begin(base, name)
             case "ARG":
                 name, _, default = arguments.partition("=")
                 self.args[name] = self.build_args.get(name, default)
             case "ENV":
                 pairs = (pair.partition("=") for pair in shlex.split(arguments))
-                self.env |= {name: self._expand(self._inside(value)) for name, _, value in pairs}
+                self.env |= {name: _expand(self._inside(value), self.args | self.env) for name, _, value in pairs}
             case "WORKDIR":
                 self.workdir = Path(self._inside(arguments))
                 self.workdir.mkdir(parents=True)
@@ -126,16 +150,17 @@ class Image:
             case _:
                 pytest.fail(f"this test can't run the instruction {keyword} {arguments}")
 
-    def _expand(self, text: str) -> str:
-        known = self.args | self.env
-        return re.sub(r"\$\{(\w+)\}", lambda match: known[match[1]], text)
-
     def _inside(self, text: str) -> str:
         """Paths of the image become paths below the root."""
-        return re.sub(r"(?<![\w.])/(?=(opt|srv)/)", f"{self.root}/", text)
+        return re.sub(r"(?<![\w.])/(?=(build$|(opt|srv)/))", f"{self.root}/", text)
 
     def _copy(self, *names: str) -> None:
         *sources, target = names
+        if sources[0].startswith("--from="):
+            (source,) = sources[1:]
+            origin = self.roots[sources[0].removeprefix("--from=")] / source.lstrip("/")
+            shutil.copytree(origin, self.root / target.lstrip("/"), symlinks=True)
+            return
         for source in sources:
             folder = ROOT / source
             for file in folder.rglob("*") if folder.is_dir() else [folder]:
@@ -168,6 +193,10 @@ class Image:
     def snapshot(self) -> Snapshot:
         found = ((path, path.lstat()) for path in self.root.rglob("*"))
         return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in found}
+
+
+def _expand(text: str, known: dict[str, str]) -> str:
+    return re.sub(r"\$\{(\w+)\}", lambda match: known[match[1]], text)
 
 
 class Container:
@@ -266,7 +295,7 @@ def test_image_can_be_told_to_serve_as_sagemaker_does(run, tmp_path: Path) -> No
 
 def test_image_holds_the_service_and_its_models_and_nothing_else(image: Image) -> None:
     held = {path.relative_to(image.workdir).as_posix() for path in image.workdir.rglob("*") if path.is_file()}
-    assert {name.split("/")[0] for name in held} == set(copied())
+    assert {name.split("/")[0] for name in held} == set(copied(stages()[-1]))
     assert {"app/__main__.py", "models/manifest.py", "models/imagenet/1/manifest.json", "LICENSE", "NOTICE"} <= held
     assert not [name for name in held if "__pycache__" in name]
 
@@ -291,10 +320,26 @@ def test_hadolint_finds_nothing(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_dependencies_are_installed_before_the_code_is_copied() -> None:
-    install = next(i for i, (keyword, text) in enumerate(steps()) if keyword == "RUN" and "constraints.txt" in text)
-    before = [text.split()[:-1] for keyword, text in steps()[:install] if keyword == "COPY"]
-    assert before == [["pyproject.toml", "constraints.txt", "LICENSE", "NOTICE"]]
+def test_dependencies_are_installed_where_a_change_of_the_code_is_not_seen() -> None:
+    dependencies, _ = stages()
+    assert copied(dependencies) == ["pyproject.toml", "constraints.txt", "LICENSE", "NOTICE"]
+    assert [keyword for keyword, _ in dependencies].count("RUN") == 1
+
+
+def test_image_is_made_of_copies_of_which_the_ones_that_change_least_come_first() -> None:
+    *_, image = stages()
+    assert [text.split()[-2] for keyword, text in image if keyword == "COPY"] == [
+        "/opt/venv",
+        "NOTICE",
+        "models",
+        "app",
+    ]
+    assert "RUN" not in [keyword for keyword, _ in image]
+
+
+def test_base_is_pinned_to_a_release() -> None:
+    assert re.fullmatch(r"BASE=python:3\.\d+\.\d+-slim-\w+", arguments_of("ARG")[0])
+    assert [text.split()[0] for text in arguments_of("FROM")] == ["${BASE}", "${BASE}"]
 
 
 def test_process_is_an_unprivileged_user_by_number() -> None:
@@ -317,7 +362,7 @@ def test_labels_say_what_pyproject_says() -> None:
 
 
 def test_builder_is_sent_all_that_is_copied() -> None:
-    for source in copied():
+    for source in copied(steps()):
         assert (ROOT / source).exists(), source
         assert is_sent(source), source
     assert is_sent("models/imagenet/1/variables/variables.index")
@@ -350,8 +395,13 @@ def compose() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
+def built() -> dict[str, Any]:
+    """The services of compose that are ours."""
+    return {name: service for name, service in compose()["services"].items() if "build" in service}
+
+
 def compose_healthcheck() -> list[str]:
-    (kind, *command), other = (service["healthcheck"]["test"] for service in compose()["services"].values())
+    (kind, *command), other = (service["healthcheck"]["test"] for service in built().values())
     assert kind == "CMD"
     assert [kind, *command] == other
     return command
@@ -367,20 +417,27 @@ def test_compose_file_follows_the_compose_specification() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_compose_starts_the_cpu_alone_unless_asked_for_the_gpu() -> None:
+def test_compose_starts_the_cpu_alone_unless_asked_for_more() -> None:
     services = compose()["services"]
-    assert {name: service.get("profiles", []) for name, service in services.items()} == {"cpu": [], "gpu": ["gpu"]}
+    assert {name: service.get("profiles", []) for name, service in services.items()} == {
+        "cpu": [],
+        "gpu": ["gpu"],
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+    }
     assert services["gpu"]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
 
 
 def test_services_of_compose_can_run_side_by_side() -> None:
-    published = [port.split(":") for service in compose()["services"].values() for port in service["ports"]]
-    assert len({host for host, _ in published}) == len(published)
-    assert {container for _, container in published} == set(arguments_of("EXPOSE"))
+    published = [port.split(":")[-2] for service in compose()["services"].values() for port in service["ports"]]
+    assert len(set(published)) == len(published)
+    assert {port.split(":")[1] for service in built().values() for port in service["ports"]} == set(
+        arguments_of("EXPOSE")
+    )
 
 
 def test_services_of_compose_install_extras_that_there_are() -> None:
-    extras = {name: service["build"]["args"]["EXTRA"] for name, service in compose()["services"].items()}
+    extras = {name: service["build"]["args"]["EXTRA"] for name, service in built().items()}
     assert extras == {"cpu": "openvino", "gpu": "gpu"}
     assert {*extras.values(), "gpu"} <= pyproject()["project"]["optional-dependencies"].keys()
     assert "EXTRA=gpu" in arguments_of("ARG")
