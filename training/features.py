@@ -63,18 +63,20 @@ def extract(listing: Sequence[Photo], spec: InputSpec, network: keras.Model, scr
             batch.clear()
 
         decoded = photos.decode(listing, spec, os.cpu_count() or 1)
-        for index, picture in tqdm(decoded, total=len(listing), desc="features", unit=" photos", disable=None):
-            if isinstance(picture, ImageError):
-                unreadable.append((listing[index].path, str(picture)))
-                continue
-            hashes[len(kept)] = duplicates.perceptual_hash(picture)
-            kept.append(listing[index])
-            batch.append(picture)
-            if len(batch) == _BATCH:
+        try:
+            for index, picture in tqdm(decoded, total=len(listing), desc="features", unit=" photos", disable=None):
+                if isinstance(picture, ImageError):
+                    unreadable.append((listing[index].path, str(picture)))
+                    continue
+                hashes[len(kept)] = duplicates.perceptual_hash(picture)
+                kept.append(listing[index])
+                batch.append(picture)
+                if len(batch) == _BATCH:
+                    compute()
+            if batch:
                 compute()
-        if batch:
-            compute()
-    queue.wait_all()
+        finally:
+            queue.wait_all()  # whatever ends it: a queue that goes with requests under way takes the process along
     photos.refuse_if_too_many(unreadable, len(listing))
     n = len(kept)
     pixels = np.memmap(scratch / _PIXELS, np.uint8, "r", shape=(n, spec.height, spec.width, 3))
