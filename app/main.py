@@ -5,7 +5,7 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,6 +40,8 @@ if TYPE_CHECKING:  # OpenTelemetry may not be installed
     from app.spans import Spans
 
 logger = logging.getLogger(__name__)
+
+_LOOK_FOR_SIGNALS_S = 0.2
 
 # FastAPI would not see what goes around it, and tell the rest twice
 _NO_SPANS_OF_ITS_OWN: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -100,8 +102,9 @@ def create_app(
         if ring is not None:
             await asyncio.to_thread(ring.refresh)
             tasks.append(asyncio.create_task(ring.watch(settings.reload_interval_s)))
-        if load_before_serving:
-            await loaded.wait()
+        while load_before_serving and not (loaded.is_set() or app.state.draining):  # a signal ends the wait
+            with suppress(TimeoutError):
+                await asyncio.wait_for(loaded.wait(), _LOOK_FOR_SIGNALS_S)
         try:
             yield {GATE: Refusals(app, guard, request_log, cross_origin=settings.cors_origins is not None)}
         finally:

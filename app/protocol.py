@@ -12,9 +12,33 @@ from app.api.refusal import GATE
 
 Gate = Callable[[Scope], Response | None]
 
+_MOST_HEAD_BYTES = 2**16  # and what is received at a time besides: httptools and uvicorn have no limit
+
 
 class GatedProtocol(HttpToolsProtocol):
     """What comes of a refused request's body is thrown away, and the connection stays open for the next one."""
+
+    _unfinished_head: list[tuple[bytes, bytes]] | None = None  # its headers so far
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """A head that does not end is refused: it would fill the memory, and joining its pieces hold up everybody."""
+        head = self._unfinished_head
+        super().data_received(data)
+        if head is None or self._unfinished_head is not head:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > _MOST_HEAD_BYTES:
+            self._unfinished_head = None
+            self.send_400_response(f"The head of the request has more than {_MOST_HEAD_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._unfinished_head, self._head_bytes = self.headers, 0
+
+    def on_headers_complete(self) -> None:
+        self._unfinished_head = None
+        super().on_headers_complete()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]

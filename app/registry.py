@@ -10,7 +10,9 @@ import asyncio
 import logging
 import os
 import random
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
@@ -62,6 +64,7 @@ class Registry:
     _complete: bool = False  # the repository has been gone through once
     _live: dict[tuple[str, int], LiveVersion] = field(default_factory=dict)
     _labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    _label_errors: dict[str, str] = field(default_factory=dict)  # of each model, so that it is said once
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -129,7 +132,7 @@ class Registry:
         """Bring the live versions in line with the repository."""
         if self.fetch is not None:
             try:
-                await asyncio.to_thread(self.fetch)
+                await _abandonable(self.fetch)
             except RepositoryError as error:
                 logger.error("%s; what is live stays so", error)
         root = self.repository.root
@@ -161,8 +164,11 @@ class Registry:
             try:
                 wanted = await asyncio.to_thread(self.repository.labels, name)
             except RepositoryError as error:  # somebody may be writing it
-                logger.error("the labels of %s stay as they were: %s", name, error)
+                if self._label_errors.get(name) != str(error):
+                    self._label_errors[name] = str(error)
+                    logger.error("the labels of %s stay as they were: %s", name, error)
                 continue
+            self._label_errors.pop(name, None)
             before = self._labels.get(name, {})
             labels = {
                 label: number if (name, number) in self._live else before[label]
@@ -223,3 +229,29 @@ class Registry:
         task = asyncio.create_task(version.batcher.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+async def _abandonable(work: Callable[[], None]) -> None:
+    """As `asyncio.to_thread`, but the process can end before the work does: a copy from afar may take minutes."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if outcome.cancelled():
+            return
+        if error is None:
+            outcome.set_result(None)
+        else:
+            outcome.set_exception(error)
+
+    def run() -> None:
+        failure = None
+        try:
+            work()
+        except Exception as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(settle, failure)
+
+    threading.Thread(target=run, name="fetch", daemon=True).start()
+    await outcome

@@ -11,7 +11,9 @@ SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.npz"
 
-ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+MODEL_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+
+ModelName = Annotated[str, StringConstraints(pattern=f"^{MODEL_NAME}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["f32", "bf16"]

@@ -7,10 +7,11 @@ and a transfer that breaks, or a right that is missing, changes nothing.
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
-from models.manifest import MANIFEST_FILE, Manifest
+from models.manifest import MANIFEST_FILE, MODEL_NAME, Manifest
 from models.repository import (
     LABELS_FILE,
     InvalidVersion,
@@ -62,11 +63,11 @@ class Mirror:
             raise StorageError(f"{self._url} holds no versions all at once; what was copied before is kept")
         for key, stamp in remote.items():
             folder = local.get(key)
-            if folder is None or _source(folder) != stamp:
+            if folder is None or _source(folder.path) != stamp:
                 self._take(storage, top, listing, key, stamp)
         for key in local.keys() - remote.keys():
             self._discard(local[key].path)
-        for name in {name for name, _ in remote}:
+        for name in {folder.name for folder in self._repository.versions()}:
             self._copy_labels(storage, top, listing, name)
 
     def _take(
@@ -74,11 +75,15 @@ class Mirror:
     ) -> None:
         name, version = key
         try:
+            if not re.fullmatch(MODEL_NAME, name):  # '..' would lead out of the folder, and no reader looks at '.name'
+                raise InvalidVersion(f"the name of a model is {MODEL_NAME}")
             with self._repository.staging() as staged:
                 self._download(storage, f"{top}/{name}/{version}", staged, listing, f"{name}/{version}")
                 (staged / _SOURCE_FILE).write_text(stamp, encoding="utf-8")
                 target = self._repository.root / name / str(version)
                 target.parent.mkdir(parents=True, exist_ok=True)
+                if _source(target) == stamp:  # another process mirrors to the same folder, and may have it open
+                    return
                 if target.exists():
                     self._discard(target)
                 staged.rename(target)
@@ -126,8 +131,6 @@ class Mirror:
         path = self._repository.root / name / LABELS_FILE
         if f"{name}/{LABELS_FILE}" not in listing:
             path.unlink(missing_ok=True)
-            return
-        if not path.parent.is_dir():  # none of its versions was taken
             return
         try:
             text = storage.cat_file(f"{top}/{name}/{LABELS_FILE}")
@@ -199,8 +202,8 @@ def _versions(listing: dict[str, dict[str, Any]]) -> dict[tuple[str, int], str]:
     return found
 
 
-def _source(folder: VersionFolder) -> str | None:
+def _source(version: Path) -> str | None:
     try:
-        return (folder.path / _SOURCE_FILE).read_text(encoding="utf-8")
+        return (version / _SOURCE_FILE).read_text(encoding="utf-8")
     except OSError:
         return None

@@ -89,3 +89,24 @@ async def test_service_is_told_once_when_its_models_have_loaded(tmp_path: Path) 
         assert (await http.get("/health/live")).status_code == 200  # whether they have or not
         await until(lambda: told)
     assert told == [[1]]
+
+
+async def test_application_that_is_to_stop_does_not_wait_for_its_models(tmp_path: Path) -> None:
+    leave = threading.Event()
+
+    def load(*_: object) -> FakeEngine:
+        leave.wait(20)
+        return FakeEngine()
+
+    publish(tmp_path)
+    app = create_app(Settings(model_repository=tmp_path), load_engine=load, load_before_serving=True)
+    life = app.router.lifespan_context(app)
+    async with asyncio.timeout(20):
+        starting = asyncio.create_task(life.__aenter__())
+        done, _ = await asyncio.wait([starting], timeout=0.05)
+        assert not done
+        app.state.draining = True
+        await starting
+        assert not app.state.registry.ready
+        leave.set()
+        await life.__aexit__(None, None, None)

@@ -114,6 +114,41 @@ async def test_caller_that_asks_before_it_sends_is_answered_by_the_application()
     assert site.passed == ["/full"]
 
 
+@pytest.mark.parametrize(
+    ("begun", "piece"),
+    [
+        (b"GET /room HTTP/1.1\r\n", b"name: value\r\n"),
+        (b"GET /room HTTP/1.1\r\nname: ", b"value"),
+        (b"GET /room?", b"query"),
+    ],
+)
+async def test_head_without_end_is_refused_and_the_connection_closed(begun: bytes, piece: bytes) -> None:
+    site = _Site()
+    async with _connected(site) as (writer, _):
+        writer.write(begun)
+        await writer.drain()
+        with pytest.raises(ConnectionError):
+            for _ in range(2**13):  # many times the limit, and what the sockets hold
+                writer.write(piece * 2**9)
+                await writer.drain()
+                await asyncio.sleep(0)
+            pytest.fail("all of it was taken")
+    assert site.passed == []
+
+
+async def test_large_head_and_body_in_pieces_are_no_endless_head() -> None:
+    site = _Site()
+    head = b"GET /room HTTP/1.1\r\nname: " + b"v" * 2**15 + b"\r\ncontent-length: 200000\r\n\r\n"
+    request = head + b"b" * 200_000
+    async with _connected(site) as (writer, read):
+        for _ in range(2):
+            for start in range(0, len(request), 1000):
+                writer.write(request[start : start + 1000])
+                await asyncio.sleep(0)
+            assert (await read())[::2] == (200, b"come in")
+    assert site.passed == ["/room"] * 2
+
+
 async def test_idle_connection_is_closed_after_a_refusal_too() -> None:
     async with _connected(_Site(), keep_alive_s=1) as (writer, read):
         writer.write(_NO_ROOM)

@@ -18,7 +18,7 @@ from app.inference.batcher import Batcher, Device
 from app.inference.engines import EngineFactory
 from app.registry import LiveVersion, Registry
 from models.manifest import Manifest
-from models.repository import ModelRepository, VersionFolder
+from models.repository import ModelRepository, RepositoryError, VersionFolder
 from tests.app.conftest import FakeEngine, HeldEngine, publish, rewrite_manifest, shades, until
 
 
@@ -441,12 +441,44 @@ async def test_label_stays_where_it_was_until_the_version_it_names_can_answer(
         await registry.refresh()
         assert registry.labels("cups") == {"stable": 2, "canary": 2}
         (tmp_path / "cups" / "labels.json").write_text("{")
-        await registry.refresh()
-        assert "the labels of cups stay as they were" in caplog.text
+        for _ in range(2):
+            await registry.refresh()
+        assert caplog.text.count("the labels of cups stay as they were") == 1
         assert registry.labels("cups") == {"stable": 2, "canary": 2}
         shutil.rmtree(folder.path)
         await registry.refresh()
         assert registry.get("cups").folder.version == 1
+
+
+def test_loop_ends_while_the_repository_is_still_being_fetched(tmp_path: Path) -> None:
+    leave, ended = threading.Event(), threading.Event()
+
+    def fetch() -> None:
+        leave.wait(20)
+        ended.set()
+
+    async def leave_it() -> None:
+        async with _registry(tmp_path, fetch=fetch) as registry:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(registry.refresh(), 0.01)
+
+    asyncio.run(leave_it())
+    assert not ended.is_set()
+    leave.set()
+    assert ended.wait(20)
+
+
+async def test_repository_that_can_not_be_fetched_is_served_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fetch() -> None:
+        raise RepositoryError("s3://bucket can't be read")
+
+    publish(tmp_path)
+    async with _registry(tmp_path, fetch=fetch) as registry:
+        await registry.refresh()
+        assert _versions(registry) == [("cups", 1)]
+    assert "s3://bucket can't be read; what is live stays so" in caplog.text
 
 
 async def test_labels_that_are_not_there_are_unknown(tmp_path: Path) -> None:

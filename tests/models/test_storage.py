@@ -174,6 +174,49 @@ def test_manifest_that_leads_out_of_its_folder_is_refused(url: str, local: Model
     assert ModelRepository(root).versions() == []
 
 
+def test_name_that_leads_out_of_the_mirror_is_refused_and_said_once(
+    url: str, local: ModelRepository, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Object storage has no folders: '..' is a name there like any other."""
+    upload(local, publish(local.root, "a"), url)
+    root.mkdir()
+    (root.parent / "labels.json").write_text("{}")
+
+    def found(find: Any, top: str, **options: Any) -> dict[str, Any]:
+        listing: dict[str, Any] = find(top, **options)
+        elsewhere = {path.replace("/cups/", f"/{name}/"): listing[path] for path in listing for name in ("..", ".cups")}
+        return listing | elsewhere
+
+    _wrap(monkeypatch, find=found, cat_file=lambda cat, path: cat(path.replace("/../", "/cups/")))
+    mirror = Mirror(url, root)
+    for _ in range(2):
+        mirror.refresh()
+    assert check_all(root) == [("cups", 1)]
+    assert not (root.parent / "1").exists()
+    assert (root.parent / "labels.json").exists()
+    refused = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert [message.partition(" is not taken")[0] for message in refused] == [f"{url}/../1", f"{url}/.cups/1"]
+
+
+def test_version_that_another_process_has_just_copied_is_left_alone(
+    url: str, local: ModelRepository, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(local, publish(local.root, "a"), url)
+    stamps = []
+
+    def meanwhile(get_file: Any, source: str, target: str) -> None:
+        if not stamps:
+            stamps.append(None)
+            Mirror(url, root).refresh()
+            stamps[:] = [folder.stamp for folder in ModelRepository(root).versions()]
+        get_file(source, target)
+
+    _wrap(monkeypatch, get_file=meanwhile)
+    Mirror(url, root).refresh()
+    assert [folder.stamp for folder in ModelRepository(root).versions()] == stamps
+    assert len(stamps) == 1
+
+
 def test_storage_that_is_empty_all_at_once_or_out_of_reach_takes_nothing_away(
     url: str, local: ModelRepository, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

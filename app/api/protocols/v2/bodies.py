@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _MOST_TENSORS = 16
 _MOST_DIMENSIONS = 16
+_LARGEST_DIMENSION = 2**31  # beyond any body, and their product is still short enough to be written out
 
 
 class _Received(BaseModel):
@@ -18,7 +19,7 @@ class InputParameters(_Received):
 
 class InputTensor(_Received):
     name: str
-    shape: list[Annotated[int, Field(ge=0)]] = Field(max_length=_MOST_DIMENSIONS)
+    shape: list[Annotated[int, Field(ge=0, le=_LARGEST_DIMENSION)]] = Field(max_length=_MOST_DIMENSIONS)
     datatype: str
     parameters: InputParameters | None = None
     data: Any = Field(default=None, description="row-major, nested or flat; of BYTES, base64")

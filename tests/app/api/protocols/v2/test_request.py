@@ -126,6 +126,10 @@ CASES: dict[str, tuple[tuple[bytes, str | None], str]] = {
     "shape of pixels": (_json(ARRAY | {"shape": [1, 3, 2, 2]}), "expected shape [-1, 2, 2, 3], got [1, 3, 2, 2]"),
     "no batch": (_json(ARRAY | {"shape": [2, 2, 3]}), "expected shape [-1, 2, 2, 3], got [2, 2, 3]"),
     "negative shape": (_json(ARRAY | {"shape": [-1, 2, 2, 3]}), "inputs.0.shape.0: Input should be greater"),
+    "shape beyond writing": (
+        _json(ARRAY | {"shape": [10**4299, 2, 2, 3]}),  # their product has too many digits for Python
+        "inputs.0.shape.0: Input should be less than or equal to 2147483648",
+    ),
     "shape of strings": (_json(ARRAY | {"shape": ["1", 2, 2, 3]}), "inputs.0.shape.0: Input should be a valid integer"),
     "100 dimensions": (_json(ARRAY | {"shape": [1] * 100}), "at most 16 items"),
     "wrong count": (_json(ARRAY | {"shape": [2, 2, 2, 3]}), "has 24 values, got 12"),
