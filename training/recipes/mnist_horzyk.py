@@ -5,7 +5,8 @@ data       54,000 training digits of MNIST; 1,000 / 2,000 / 3,000 held out for v
            decision; 10,000 for test
 training   Adam from 0.001, halved where the validation accuracy stays, batches of 512, 50 epochs; shifted, turned and
            scaled a little; bfloat16 where the processor has it
-reached    not yet run
+hardware   two cores with AVX512-BF16, 100 minutes with pauses
+reached    99.59 % (99.44 to 99.70) on the 10,000 test digits, seed 0
 expected   97.53 % after 3 epochs and 99.63 % after 50 were reported for it with all 60,000 training digits
 """
 
