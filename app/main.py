@@ -5,7 +5,7 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -77,7 +77,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         decoder = Decoder(max(1, settings.decode_threads // settings.workers), settings.max_image_pixels)
-        repository, fetch, interval_s = _repository(settings)
+        closing = ExitStack()
+        repository, fetch, interval_s = _repository(settings, closing)
         registry = Registry(
             repository=repository,
             fetch=fetch,
@@ -116,6 +117,7 @@ def create_app(
             device.close()
             if spans is not None:
                 await spans.stop()
+            closing.close()
 
     def front(inner: ASGIApp) -> ASGIApp:
         """What is around each request, the innermost first."""
@@ -181,12 +183,16 @@ def _spans() -> "Spans | None":
     return Spans()
 
 
-def _repository(settings: Settings) -> tuple[ModelRepository, Callable[[], None] | None, float]:
+def _repository(settings: Settings, closing: ExitStack) -> tuple[ModelRepository, Callable[[], None] | None, float]:
     """The folder that is served, what brings it up to date, and how often that is done, in seconds."""
     location = settings.model_repository
     if isinstance(location, Path):
         return ModelRepository(location), None, settings.reload_interval_s
-    caches = settings.model_cache or Path(tempfile.gettempdir()) / "demitasse"
+    caches = settings.model_cache
+    if caches is None:
+        # Of a name that nobody can guess and with access for nobody else: what lies there is run
+        made = tempfile.TemporaryDirectory(prefix="demitasse-models-", ignore_cleanup_errors=True)
+        caches = Path(closing.enter_context(made))
     cache = caches / hashlib.sha256(location.encode()).hexdigest()[:16]  # one for each address
     return ModelRepository(cache), Mirror(location, cache).refresh, settings.storage_interval_s
 

@@ -40,8 +40,8 @@ class GatedProtocol(HttpToolsProtocol):
         self._unfinished_head = None
         super().on_headers_complete()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
+        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]  # hands on all the rest
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         refusal = self._refusal(cycle)
@@ -67,7 +67,7 @@ class GatedProtocol(HttpToolsProtocol):
         # The application waits for who does not read its answers, and for who asks before sending a body
         if self.pipeline or self.flow.write_paused or cycle.waiting_for_100_continue:
             return None
-        return gate(cycle.scope)  # type: ignore[arg-type]
+        return gate(cycle.scope)  # type: ignore[arg-type]  # two names for a scope
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

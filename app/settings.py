@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     )
     model_cache: Path | None = Field(
         default=None,
-        description="folder to which object storage is copied, and kept for the next start; unset: a temporary one",
+        description="folder for copies from object storage, kept for the next start; unset: a temporary one a process",
     )
     aip_health_route: str | None = Field(
         default=None, pattern=_PATH, description="path at which Vertex AI asks for health; it sets this itself"

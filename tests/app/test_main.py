@@ -1,8 +1,11 @@
 """The application's assembly and its life."""
 
 import asyncio
+import stat
+import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,3 +113,24 @@ async def test_application_that_is_to_stop_does_not_wait_for_its_models(tmp_path
         assert not app.state.registry.ready
         leave.set()
         await life.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_models_in_object_storage_are_served_from_a_copy(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, cache, temporary = tmp_path / "storage", tmp_path / "cache", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    publish(storage)
+    root: Any = f"file://{storage}"
+    async with serving(root, model_cache=cache if kept else None) as served:
+        answer = await served.http.post("/predict", content=png(255), headers={"content-type": "image/png"})
+        assert answer.json()["predictions"][0]["label"] == "bright"
+        folder = served.app.state.registry.get().folder.path
+        assert folder.is_relative_to(cache if kept else temporary)
+        if not kept:
+            (made,) = temporary.iterdir()
+            assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert folder.exists() == kept
+    assert not list(temporary.iterdir())
