@@ -3,8 +3,9 @@
 import asyncio
 import io
 import json
+import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -148,6 +149,16 @@ def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*map(str.upper, Settings.model_fields), *platforms.SIGNS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What a test sets up for logging would write to its own captured output, which is closed by the next one."""
+    loggers = [logging.getLogger(name) for name in (None, "uvicorn", "python_multipart")]
+    before = [(logger, logger.handlers, logger.level) for logger in loggers]
+    yield
+    for logger, logger.handlers, level in before:
+        logger.setLevel(level)
 
 
 def client(app: FastAPI) -> httpx.AsyncClient:

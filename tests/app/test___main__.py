@@ -1,7 +1,5 @@
 """`python -m app`: its exit codes and its greeting."""
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,16 +9,6 @@ import pytest
 from app import __main__ as entry
 from app.inference.engines.base import EngineError
 from app.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    root, uvicorns = logging.getLogger(), logging.getLogger("uvicorn")
-    handlers, levels = root.handlers, (root.level, uvicorns.level)
-    yield
-    root.handlers = handlers
-    root.setLevel(levels[0])
-    uvicorns.setLevel(levels[1])
 
 
 def test_settings_that_cannot_work_end_with_2_and_say_which(

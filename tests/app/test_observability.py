@@ -6,7 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (None, "uvicorn", "python_multipart")]
-    before = [(logger, logger.handlers, logger.level) for logger in loggers]
-    monkeypatch.setattr(logging.getLogger("httpx"), "disabled", True)  # the caller's own lines
-    yield
-    for logger, logger.handlers, level in before:
-        logger.setLevel(level)
+def _no_lines_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("httpx"), "disabled", True)
 
 
 async def test_request_id_of_the_caller_is_kept(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import itertools
-import logging
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,16 +24,6 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     clock = [100.0]
     monkeypatch.setattr(server, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     return clock
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    root, uvicorns = logging.getLogger(), logging.getLogger("uvicorn")
-    handlers, levels = root.handlers, (root.level, uvicorns.level)
-    yield
-    root.handlers = handlers
-    root.setLevel(levels[0])
-    uvicorns.setLevel(levels[1])
 
 
 def _app() -> FastAPI:
