@@ -22,7 +22,8 @@ CLIENTS := open_inference
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
-test: .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed
+test:
+	@$(MAKE) --no-print-directory -j3 .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
