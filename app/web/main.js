@@ -111,15 +111,18 @@ async function ask(picture) {
 function changed(picture) {
   updateCard(picture);
   if (picture === selected) show(picture);
+  const failed = pictures.filter(({ state }) => state === "failed").length;
+  const done = pictures.filter(({ state }) => state === "done").length;
+  if (pictures.length > 1 && done + failed === pictures.length) announce(`${done} of ${pictures.length} pictures answered`);
 }
 
 /** @param {Picture} picture */
-async function select(picture) {
+function select(picture) {
   selected = picture;
   markCurrent(picture);
   byId("compare").hidden = byId("similar").hidden = true;
-  await Promise.all([draw(picture), show(picture)]);
-  if (picture === selected && picture.state === "done") show(picture);
+  draw(picture);
+  show(picture);
 }
 
 /** @param {Picture} picture */

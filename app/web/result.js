@@ -18,6 +18,7 @@ const PICTURE_PIXELS = 1600;
 
 /** @type {Picture | null} */
 let drawn = null;
+let unreadable = false;
 /** @type {(() => void) | null} */
 let showAllClasses = null;
 
@@ -26,25 +27,30 @@ export function startResult() {
   byId("all-classes").addEventListener("change", () => showAllClasses?.());
 }
 
-/**
- * @param {Picture} picture
- * @returns {Promise<void>} when it is drawn
- */
-export async function draw(picture) {
+/** @type {Promise<void>} when it is */
+let drawing = Promise.resolve();
+
+/** @param {Picture} picture */
+export function draw(picture) {
+  drawing = drawNow(picture);
+}
+
+/** @param {Picture} picture */
+async function drawNow(picture) {
   drawn = picture;
+  unreadable = false;
   hideWhy();
   const canvas = byId("picture");
   canvas.setAttribute("aria-label", picture.name);
-  let source = null;
-  try {
-    source = await upright(picture.file, PICTURE_PIXELS);
-  } catch {
-    // Some that the service reads, browsers do not: TIFF
-  }
+  byId("stage").classList.add("stale");
+  caption(picture);
+  const source = await upright(picture.file, PICTURE_PIXELS).catch(() => null);
   if (drawn !== picture) return;
   if (source) copyTo(canvas, source);
   else drawNothing(canvas);
-  caption(picture, source !== null);
+  unreadable = source === null;
+  byId("stage").classList.remove("stale");
+  caption(picture);
 }
 
 /**
@@ -61,6 +67,7 @@ export async function showAnswer(picture, live) {
   for (const id of ["scores", "details", "all-switch"]) byId(id).hidden = !answer;
   byId("threshold").textContent = "";
   byId("all").hidden = true;
+  caption(picture);
   if (!answer) {
     hideWhy();
     say(state === "failed" ? picture.message : "Looking…", state === "busy" ? picture.message : "");
@@ -79,7 +86,7 @@ export async function showAnswer(picture, live) {
   }
   showDetails(answer, picture.sent === picture.file ? picture.name : (picture.sent?.name ?? picture.name), TOP_K);
   offerAll(picture, live);
-  offerWhy(picture);
+  offerWhy(picture, drawing);
   return sentence;
 }
 
@@ -102,11 +109,10 @@ function offerAll(picture, live) {
   showAllClasses();
 }
 
-/** @param {Picture} picture @param {boolean} readable */
-function caption({ name, note }, readable) {
-  byId("caption").textContent = [name, note, readable ? "" : "Your browser can't draw this format; the service reads it."]
-    .filter(Boolean)
-    .join(" · ");
+/** @param {Picture} picture */
+function caption({ name, note, answer }) {
+  const unseen = unreadable && answer ? "The service reads this format, but your browser can't draw it." : ""; // TIFF
+  byId("caption").textContent = [name, note, unseen].filter(Boolean).join(" · ");
 }
 
 /** @param {string} sentence @param {string} reason */

@@ -9,7 +9,7 @@ import { drawHeat, drawRamp, explain } from "./heatmap.js";
  * @typedef {import("./api.js").Explanation} Explanation
  */
 
-/** @type {{picture: Picture, classId: number} | null} */
+/** @type {{picture: Picture, classId: number, drawn: Promise<void>} | null} */
 let shown = null;
 
 /** Wire the switch and the slider. */
@@ -18,7 +18,7 @@ export function startWhy() {
   byId("heat-opacity").addEventListener("input", fade);
   byId("heat-on").addEventListener("change", () => {
     fade();
-    if (shown) show(shown.picture, shown.classId);
+    if (shown) show(shown.picture, shown.classId, shown.drawn);
   });
   fade();
 }
@@ -26,8 +26,9 @@ export function startWhy() {
 /**
  * Offer a heat map of each top class, and show the first one's.
  * @param {Picture} picture that has an answer
+ * @param {Promise<void>} drawn when its pixels are on the page
  */
-export function offerWhy(picture) {
+export function offerWhy(picture, drawn) {
   const predictions = picture.answer?.predictions ?? [];
   byId("why").hidden = predictions.length === 0;
   byId("why-controls").hidden = true;
@@ -37,12 +38,12 @@ export function offerWhy(picture) {
   if (predictions.length === 0) return;
   const chips = predictions.map(({ label, class_id: classId }, place) => {
     const radio = el("input", { type: "radio", name: "heat-class", value: String(classId), checked: place === 0 });
-    radio.addEventListener("change", () => show(picture, classId));
+    radio.addEventListener("change", () => show(picture, classId, drawn));
     return el("label", { className: "chip" }, radio, label);
   });
   const fieldset = byId("heat-classes");
   fieldset.replaceChildren(fieldset.firstElementChild, ...chips);
-  show(picture, predictions[0].class_id);
+  show(picture, predictions[0].class_id, drawn);
 }
 
 /** Show none, for there is no answer. */
@@ -55,9 +56,10 @@ export function hideWhy() {
 /**
  * @param {Picture} picture
  * @param {number} classId
+ * @param {Promise<void>} drawn
  */
-async function show(picture, classId) {
-  const wanted = (shown = { picture, classId });
+async function show(picture, classId, drawn) {
+  const wanted = (shown = { picture, classId, drawn });
   const { answer, sent } = picture;
   if (!byId("heat-on").checked || !answer || !sent) return;
   const text = byId("why-text");
@@ -75,6 +77,7 @@ async function show(picture, classId) {
       return;
     }
   }
+  await drawn;
   if (shown !== wanted) return;
   drawHeat(byId("heat"), byId("picture"), explanation);
   byId("why-controls").hidden = false;
