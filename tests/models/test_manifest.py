@@ -26,7 +26,9 @@ def document(**changes: object) -> dict[str, object]:
         "input": {"height": 224, "width": 192, "resize": "crop", "crop_fraction": 0.875, "interpolation": "bilinear"},
         "labels": [{"name": "cup", "id": "n03147509"}, {"name": "saucer", "id": None}],
         "calibration": {
-            **{**FITTED, "before": [METRIC], "after": [METRIC]},
+            **FITTED,
+            "before": [METRIC],
+            "after": [METRIC],
             "reliability": [{"confidence": 0.93, "accuracy": 0.92, "n": 118}],
         },
         "decision": {
