@@ -134,7 +134,7 @@ function calibration({ method, temperature, before, after }) {
 function diagram(manifest) {
   const bins = manifest.calibration.reliability ?? [];
   if (bins.length === 0) return el("p", { className: "hint" }, "No reliability diagram recorded.");
-  const text = "On the line, confidence is how often it is right. The darker a bar, the more answers.";
+  const text = "On the line, confidence is how often it is right. The stronger a bar, the more answers.";
   return el("figure", {}, reliabilityDiagram(bins, nameOf({ model: manifest.name, version: manifest.version })), el("figcaption", { className: "hint" }, text));
 }
 
