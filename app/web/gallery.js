@@ -21,7 +21,6 @@ export function addCard(picture, choose) {
   const text = el("span", { className: "hint" });
   const name = el("span", { className: "name", title: picture.name }, picture.name);
   const button = el("button", { type: "button", onclick: () => choose(picture) }, canvas, name, text);
-  button.addEventListener("keydown", walk);
   const item = el("li", {}, button);
   cards.set(picture, { button, text, item });
   byId("pictures").append(item);
@@ -65,16 +64,4 @@ function summary({ state, message, answer }) {
     return `${first.label}, ${percent(first.confidence)}${answer.reliable === false ? ", unsure" : ""}`;
   }
   return message;
-}
-
-/** @param {KeyboardEvent} event the arrows go from card to card */
-function walk(event) {
-  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  if (!step) return;
-  const buttons = [...cards.values()].map((card) => card.button);
-  const next = buttons[buttons.indexOf(/** @type {HTMLButtonElement} */ (event.currentTarget)) + step];
-  if (!next) return;
-  event.preventDefault();
-  next.focus();
-  next.click();
 }

@@ -42,7 +42,7 @@ startWhy();
 byId("model").addEventListener("change", () => pictures.forEach(ask));
 byId("index").addEventListener("change", showSimilar);
 byId("retry").addEventListener("click", load);
-byId("ask-again").addEventListener("click", () => selected && ask(selected));
+byId("ask-again").addEventListener("click", () => load().then(() => selected && ask(selected)));
 byId("clear").addEventListener("click", clear);
 load();
 

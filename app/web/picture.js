@@ -1,5 +1,7 @@
 /** Picture files: what they are, what of them is sent, and how they are drawn. */
 
+import { turnOf } from "./orientation.js";
+
 const READ_HERE = ["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"]; // as the service reads them
 const SHRUNK_PIXELS = 2048;
 const QUALITY = 0.92;
@@ -64,16 +66,17 @@ export async function shrink(file) {
  * @returns {Promise<HTMLCanvasElement>} rejected where the browser can't read it
  */
 export async function upright(blob, longest) {
-  const bitmap = await createImageBitmap(blob);
+  const [bitmap, [a, b, c, d]] = await Promise.all([createImageBitmap(blob), turnOf(blob)]);
   const scale = Math.min(1, longest / Math.max(bitmap.width, bitmap.height));
+  const size = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
   const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  [canvas.width, canvas.height] = a === 0 ? size.toReversed() : size;
   const context = contextOf(canvas);
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  context.setTransform(a, b, c, d, a + c < 0 ? canvas.width : 0, b + d < 0 ? canvas.height : 0);
+  context.drawImage(bitmap, 0, 0, size[0], size[1]);
   bitmap.close();
   return canvas;
 }
