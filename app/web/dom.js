@@ -13,7 +13,7 @@ const NBSP = "\u00a0";
  * @returns {any} the element; `any` so that callers need no cast for its kind
  */
 export function el(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
+  const element = /** @type {any} */ (document.createElement(tag));
   for (const [name, value] of Object.entries(properties)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "role" || name === "for" || name.includes("-")) element.setAttribute(name, value);
