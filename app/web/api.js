@@ -34,10 +34,7 @@ export class ServiceError extends Error {
   }
 }
 
-/**
- * @param {string} path relative to the page, so that it works below a proxy's path
- * @param {Query} [query]
- */
+/** @param {string} path relative to the page, so that it works below a proxy's path @param {Query} [query] */
 export function address(path, query = {}) {
   const url = new URL(path, document.baseURI);
   for (const [name, value] of Object.entries(query)) {
@@ -80,11 +77,7 @@ export async function post(path, query, file, { signal, onWait } = {}) {
   }
 }
 
-/**
- * @param {URL} url
- * @param {RequestInit} options
- * @returns {Promise<Response>} of a status below 400
- */
+/** @param {URL} url @param {RequestInit} options @returns {Promise<Response>} of a status below 400 */
 async function request(url, options) {
   for (;;) {
     const key = currentKey();
@@ -98,10 +91,7 @@ async function request(url, options) {
   }
 }
 
-/**
- * @param {URL} url
- * @param {RequestInit} options
- */
+/** @param {URL} url @param {RequestInit} options */
 async function reach(url, options) {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout;
@@ -126,10 +116,7 @@ async function errorOf(response) {
   }
 }
 
-/**
- * @param {string} code
- * @param {string} message the service's own
- */
+/** @param {string} code @param {string} message the service's own */
 function inWords(code, message) {
   const known = /** @type {Record<string, string>} */ ({
     draining: "The service is being stopped. Another one will answer soon.",
@@ -147,10 +134,7 @@ function sentence(message) {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
-/**
- * @param {number} ms
- * @param {AbortSignal} [signal]
- */
+/** @param {number} ms @param {AbortSignal} [signal] */
 export function pause(ms, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);

@@ -48,10 +48,7 @@ export function limiter(most) {
 
 const inTurn = limiter(AT_A_TIME);
 
-/**
- * @param {File} file
- * @returns {Picture}
- */
+/** @param {File} file @returns {Picture} */
 export function pictureOf(file) {
   return {
     name: file.name || "picture",

@@ -43,10 +43,7 @@ export function offerComparison(picture, current, versions) {
   show();
 }
 
-/**
- * @param {Picture} picture
- * @param {Live[]} versions the first is the one that the others are measured by
- */
+/** @param {Picture} picture @param {Live[]} versions the first is the one that the others are measured by */
 async function showColumns(picture, versions) {
   const turn = ++latest;
   const columns = byId("columns");
@@ -83,10 +80,7 @@ function column({ live, answer, manifest, message }, reference) {
   return el("article", {}, head, el("p", { className: "sentence" }, verdict(answer, manifest).sentence), bars, mark);
 }
 
-/**
- * @param {Answer} answer of all classes
- * @param {Answer} reference
- */
+/** @param {Answer} answer of all classes @param {Answer} reference */
 function differs(answer, reference) {
   const [mine, theirs] = [answer.predictions[0], reference.predictions[0]];
   if (plain(mine.label) === plain(theirs.label)) {

@@ -15,11 +15,7 @@ export function startDetails() {
   byId("copy-curl").replaceWith(copyButton(() => byId("curl").textContent, "Copy the command"));
 }
 
-/**
- * @param {Answer} answer
- * @param {string} fileName
- * @param {number} topK
- */
+/** @param {Answer} answer @param {string} fileName @param {number} topK */
 export function showDetails(answer, fileName, topK) {
   byId("request-id").textContent = answer.request_id;
   byId("curl").textContent = command(answer, fileName, topK);

@@ -37,10 +37,7 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/**
- * @param {string} id
- * @returns {any} the element of the page that has this id
- */
+/** @param {string} id @returns {any} the element of the page that has this id */
 export function byId(id) {
   return document.getElementById(id);
 }

@@ -12,10 +12,7 @@ const drawnInTurn = limiter(2); // a large photo takes 160 MB while it is decode
 /** @type {Map<Picture, {button: HTMLButtonElement, text: HTMLElement, item: HTMLElement}>} */
 const cards = new Map();
 
-/**
- * @param {Picture} picture
- * @param {(picture: Picture) => void} choose
- */
+/** @param {Picture} picture @param {(picture: Picture) => void} choose */
 export function addCard(picture, choose) {
   const canvas = el("canvas", { className: "blank", width: 3, height: 2, "aria-hidden": "true" });
   const text = el("span", { className: "hint" });

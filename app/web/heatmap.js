@@ -50,20 +50,6 @@ export function drawHeat(canvas, picture, { heatmap, region }) {
   context.drawImage(coloured(heatmap), left, top, width, height);
 }
 
-/**
- * The colours from little to much, from left to right.
- * @param {HTMLCanvasElement} canvas
- */
-export function drawRamp(canvas) {
-  canvas.width = 96;
-  canvas.height = 8;
-  const context = contextOf(canvas);
-  for (let x = 0; x < canvas.width; x++) {
-    context.fillStyle = `rgb(${colour(x / (canvas.width - 1)).join(" ")})`;
-    context.fillRect(x, 0, 1, canvas.height);
-  }
-}
-
 /** @param {number[][]} heatmap */
 function coloured(heatmap) {
   const canvas = document.createElement("canvas");
@@ -98,10 +84,7 @@ function valueAt(rows, x, y) {
   return Math.min(1, Math.max(0, cubic(along, row - above)));
 }
 
-/**
- * @param {number[]} values four in a row
- * @param {number} t from the second to the third
- */
+/** @param {number[]} values four in a row @param {number} t from the second to the third */
 function cubic([a, b, c, d], t) {
   return b + (t / 2) * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)));
 }
@@ -113,10 +96,7 @@ function colour(value) {
   return RAMP[low].map((from, channel) => Math.round(from + (RAMP[low + 1][channel] - from) * (place - low)));
 }
 
-/**
- * @param {number} index
- * @param {number} length
- */
+/** @param {number} index @param {number} length */
 function clamp(index, length) {
   return Math.min(length - 1, Math.max(0, index));
 }

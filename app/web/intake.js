@@ -2,10 +2,7 @@
 
 import { byId } from "./dom.js";
 
-/**
- * @param {(files: File[]) => void} take
- * @param {(message: string) => void} refuse
- */
+/** @param {(files: File[]) => void} take @param {(message: string) => void} refuse */
 export function startIntake(take, refuse) {
   for (const input of [byId("choose"), byId("take")]) {
     input.addEventListener("change", () => {
@@ -24,10 +21,7 @@ export function startIntake(take, refuse) {
   startDrop(take, refuse);
 }
 
-/**
- * @param {(files: File[]) => void} take
- * @param {(message: string) => void} refuse
- */
+/** @param {(files: File[]) => void} take @param {(message: string) => void} refuse */
 function startDrop(take, refuse) {
   let depth = 0; // each element that is entered or left counts
   const show = () => document.body.classList.toggle("dropping", depth > 0);

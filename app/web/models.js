@@ -33,10 +33,7 @@ export async function liveVersions() {
   return found.sort((/** @type {Live} */ a, /** @type {Live} */ b) => Number(b.isDefault) - Number(a.isDefault));
 }
 
-/**
- * @param {Version} version
- * @returns {Promise<Manifest>} of a version that is asked for once
- */
+/** @param {Version} version @returns {Promise<Manifest>} of a version that is asked for once */
 export function manifestOf({ model, version }) {
   const place = `${model}/${version}`;
   let found = manifests.get(place);
@@ -48,10 +45,7 @@ export function manifestOf({ model, version }) {
   return found;
 }
 
-/**
- * @param {Version} version
- * @returns {string} as the page names it
- */
+/** @param {Version} version @returns {string} as the page names it */
 export function nameOf({ model, version }) {
   return `${model} ${version}`;
 }
@@ -70,10 +64,7 @@ export async function showCards(versions) {
   byId("cards").replaceChildren(...cards);
 }
 
-/**
- * @param {Live} live
- * @param {Manifest} manifest
- */
+/** @param {Live} live @param {Manifest} manifest */
 function card(live, manifest) {
   const marks = [...(live.isDefault ? ["default"] : []), ...live.names];
   return el(
@@ -91,11 +82,7 @@ function card(live, manifest) {
   );
 }
 
-/**
- * @param {Serving} serving
- * @param {Manifest} manifest
- * @returns {[string, string | Node][]}
- */
+/** @param {Serving} serving @param {Manifest} manifest @returns {[string, string | Node][]} */
 function facts(serving, manifest) {
   const { abstention, conformal } = manifest.decision;
   const { height, width } = manifest.input;

@@ -19,10 +19,7 @@ const ORIENTATION = 0x112;
 /** @type {Promise<boolean> | undefined} whether this browser turns them itself */
 let heeded;
 
-/**
- * @param {Blob} blob
- * @returns {Promise<number[]>} how its decoded pixels are to be turned
- */
+/** @param {Blob} blob @returns {Promise<number[]>} how its decoded pixels are to be turned */
 export async function turnOf(blob) {
   const view = new DataView(await blob.slice(0, 16).arrayBuffer());
   if (view.byteLength < 16 || view.getUint32(8) !== fourCC("WEBP")) return TURNS[0];

@@ -9,10 +9,7 @@ const QUALITY = 0.92;
 /** A file that can't be sent; the message is for people. */
 export class PictureError extends Error {}
 
-/**
- * @param {File} file
- * @returns {Promise<string>} the format by the file's first bytes, or an empty string
- */
+/** @param {File} file @returns {Promise<string>} the format by the file's first bytes, or an empty string */
 export async function formatOf(file) {
   const head = new Uint8Array(await file.slice(0, 32).arrayBuffer());
   const text = String.fromCharCode(...head);
@@ -104,18 +101,12 @@ export function drawNothing(canvas) {
   context.fillRect(0, 0, canvas.width, canvas.height);
 }
 
-/**
- * @param {HTMLCanvasElement} canvas
- * @returns {CanvasRenderingContext2D}
- */
+/** @param {HTMLCanvasElement} canvas @returns {CanvasRenderingContext2D} */
 export function contextOf(canvas) {
   return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
 }
 
-/**
- * @param {File} file
- * @param {number} longest
- */
+/** @param {File} file @param {number} longest */
 async function reencode(file, longest) {
   const canvas = await upright(file, longest);
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));

@@ -8,11 +8,7 @@ const SIDE = 200;
 const EDGE = 28; // for the scales
 const BINS = 15; // of equal width
 
-/**
- * @param {Bin[]} bins none of them empty
- * @param {string} name of the model, for the title
- * @returns {SVGElement}
- */
+/** @param {Bin[]} bins none of them empty @param {string} name of the model, for the title @returns {SVGElement} */
 export function reliabilityDiagram(bins, name) {
   const whole = SIDE + EDGE;
   const total = bins.reduce((sum, bin) => sum + bin.n, 0);
@@ -49,10 +45,7 @@ export function reliabilityDiagram(bins, name) {
   return diagram;
 }
 
-/**
- * @param {Bin[]} bins
- * @param {number} total
- */
+/** @param {Bin[]} bins @param {number} total */
 function inWords(bins, total) {
   const { confidence, accuracy } = bins.reduce((largest, bin) => (bin.n > largest.n ? bin : largest));
   return `of ${total.toLocaleString("en")} answers, those at about ${percent(confidence)} were right ${percent(accuracy)} of the time`;

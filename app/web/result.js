@@ -9,10 +9,7 @@ import { showAll, showBars } from "./scores.js";
 import { verdict } from "./verdict.js";
 import { hideWhy, offerWhy } from "./why.js";
 
-/**
- * @typedef {import("./ask.js").Picture} Picture
- * @typedef {import("./models.js").Live} Live
- */
+/** @typedef {import("./ask.js").Picture} Picture @typedef {import("./models.js").Live} Live */
 
 const PICTURE_PIXELS = 1600;
 

@@ -4,11 +4,7 @@ import { byId, el, percent } from "./dom.js";
 
 /** @typedef {import("./api.js").Prediction} Prediction */
 
-/**
- * @param {Prediction} prediction
- * @param {{threshold?: number, inSet?: boolean}} [marks]
- * @returns {HTMLLIElement}
- */
+/** @param {Prediction} prediction @param {{threshold?: number, inSet?: boolean}} [marks] @returns {HTMLLIElement} */
 export function bar({ label, confidence }, { threshold, inSet } = {}) {
   const fill = el("i");
   fill.style.width = `${confidence * 100}%`;

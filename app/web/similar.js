@@ -23,11 +23,7 @@ export async function indexes() {
   }
 }
 
-/**
- * @param {File} file
- * @param {Index} index
- * @returns {Promise<Similar>}
- */
+/** @param {File} file @param {Index} index @returns {Promise<Similar>} */
 export function similar(file, { name, model, version }) {
   return post("similar", { index: name, model, version, k: SHOWN }, file);
 }

@@ -57,19 +57,13 @@ function trusted(abstention) {
   return `Of answers this confident, at most ${percent(abstention.target_risk)} are wrong.`;
 }
 
-/**
- * @param {Answer} answer
- * @param {number | undefined} alpha
- */
+/** @param {Answer} answer @param {number | undefined} alpha */
 function guess({ predictions: [first], prediction_set: set }, alpha) {
   const best = `The best guess is ${first.label}, at ${percent(first.confidence)}.`;
   return set && set.length > 1 ? `${best} ${enumerate(set)}: ${rate(alpha, set.length)}` : best;
 }
 
-/**
- * @param {number | undefined} alpha
- * @param {number} size
- */
+/** @param {number | undefined} alpha @param {number} size */
 function rate(alpha, size) {
   const share = alpha === undefined ? "most" : percent(1 - alpha);
   return `The true one is among such ${size === 2 ? "two" : size.toLocaleString("en")} for ${share} of pictures.`;

@@ -2,19 +2,15 @@
 
 import { ServiceError } from "./api.js";
 import { byId, el } from "./dom.js";
-import { drawHeat, drawRamp, explain } from "./heatmap.js";
+import { drawHeat, explain } from "./heatmap.js";
 
-/**
- * @typedef {import("./ask.js").Picture} Picture
- * @typedef {import("./api.js").Explanation} Explanation
- */
+/** @typedef {import("./ask.js").Picture} Picture @typedef {import("./api.js").Explanation} Explanation */
 
 /** @type {{picture: Picture, classId: number, drawn: Promise<void>} | null} */
 let shown = null;
 
 /** Wire the switch and the slider. */
 export function startWhy() {
-  drawRamp(byId("heat-ramp"));
   byId("heat-opacity").addEventListener("input", fade);
   byId("heat-on").addEventListener("change", () => {
     fade();
@@ -53,11 +49,7 @@ export function hideWhy() {
   byId("why").hidden = true;
 }
 
-/**
- * @param {Picture} picture
- * @param {number} classId
- * @param {Promise<void>} drawn
- */
+/** @param {Picture} picture @param {number} classId @param {Promise<void>} drawn */
 async function show(picture, classId, drawn) {
   const wanted = (shown = { picture, classId, drawn });
   const { answer, sent } = picture;
