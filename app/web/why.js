@@ -72,6 +72,7 @@ async function show(picture, classId, drawn) {
   await drawn;
   if (shown !== wanted) return;
   drawHeat(byId("heat"), byId("picture"), explanation);
+  byId("heat").hidden = false;
   byId("why-controls").hidden = false;
   text.textContent = inWords(explanation);
 }
@@ -99,6 +100,5 @@ function fade() {
 }
 
 function clear() {
-  const canvas = byId("heat");
-  canvas.width = canvas.height = 1;
+  byId("heat").hidden = true;
 }
