@@ -1,7 +1,7 @@
 /** The same picture through several versions, side by side. */
 
 import { allClasses } from "./ask.js";
-import { byId, el, enumerate, percent } from "./dom.js";
+import { byId, el, percent } from "./dom.js";
 import { manifestOf, nameOf } from "./models.js";
 import { showBars } from "./scores.js";
 import { verdict } from "./verdict.js";
@@ -53,7 +53,8 @@ async function showColumns(picture, versions) {
   const found = await Promise.all(
     versions.map(async (live) => {
       try {
-        const [answer, manifest] = await Promise.all([allClasses(picture, live, live.serving.classes), manifestOf(live)]);
+        const asked = [allClasses(picture, live, live.serving.classes), manifestOf(live)];
+        const [answer, manifest] = await Promise.all(asked);
         return { live, answer, manifest, message: "" };
       } catch (error) {
         return { live, answer: null, manifest: null, message: /** @type {Error} */ (error).message };
@@ -85,28 +86,22 @@ function differs(answer, reference) {
   const [mine, theirs] = [answer.predictions[0], reference.predictions[0]];
   if (plain(mine.label) === plain(theirs.label)) {
     const points = (mine.confidence - theirs.confidence) * 100;
-    const by = Math.abs(points) < 0.05 ? "as sure" : `${Math.abs(points).toFixed(1)} points ${points > 0 ? "surer" : "less sure"}`;
-    return { same: true, text: `Agrees, ${by}` };
+    if (Math.abs(points) < 0.05) return { same: true, text: "Agrees, as sure" };
+    return { same: true, text: `Agrees, ${Math.abs(points).toFixed(1)} points ${points > 0 ? "surer" : "less sure"}` };
   }
   const found = answer.predictions.find((prediction) => plain(prediction.label) === plain(theirs.label));
   const about = found ? `gives ${theirs.label} ${percent(found.confidence)}` : `has no class ${theirs.label}`;
   return { same: false, text: `Differs: ${about}` };
 }
 
-/** @param {{live: Live, answer: Answer | null}[]} found */
+/** @param {{answer: Answer | null}[]} found */
 function agreement(found) {
-  const said = new Map();
-  for (const { live, answer } of found) {
-    if (!answer) continue;
-    const label = answer.predictions[0].label;
-    const group = said.get(plain(label)) ?? { label, names: [] };
-    group.names.push(nameOf(live));
-    said.set(plain(label), group);
-  }
-  const groups = [...said.values()];
-  if (groups.length === 0) return "";
-  if (groups.length === 1 && groups[0].names.length > 1) return `They agree: ${groups[0].label}.`;
-  return groups.map(({ label, names }) => `${enumerate(names, 9, "and")}: ${label}`).join(". ") + ".";
+  const labels = found.flatMap(({ answer }) => answer?.predictions[0].label ?? []);
+  const times = labels.map((label) => labels.filter((other) => plain(other) === plain(label)).length);
+  const most = Math.max(...times);
+  const what = labels[times.indexOf(most)];
+  if (most < 2) return "Each says something else.";
+  return most === found.length ? `They agree: ${what}.` : `${most} of ${found.length} agree: ${what}.`;
 }
 
 /** @param {string} label data sets write the same word in several ways */

@@ -1,7 +1,7 @@
 /** How an answer came about: time by stage, request id, and the command that asks the same. */
 
 import { address } from "./api.js";
-import { byId, copyButton, el } from "./dom.js";
+import { byId, copyButton, el, grouped } from "./dom.js";
 import { currentKey } from "./key.js";
 
 /** @typedef {import("./api.js").Answer} Answer */
@@ -19,7 +19,8 @@ export function startDetails() {
 export function showDetails(answer, fileName, topK) {
   byId("request-id").textContent = answer.request_id;
   byId("curl").textContent = command(answer, fileName, topK);
-  const stages = STAGES.filter((stage) => stage in answer.timing_ms).map((stage) => ({ stage, ms: answer.timing_ms[stage] }));
+  const { timing_ms: timing } = answer;
+  const stages = STAGES.filter((stage) => stage in timing).map((stage) => ({ stage, ms: timing[stage] }));
   const inside = stages.reduce((sum, { ms }) => sum + ms, 0);
   const whole = answer.round_trip_ms ?? inside;
   const segments = [...stages, { stage: "network", ms: Math.max(0, whole - inside) }];
@@ -64,5 +65,5 @@ function quoted(text) {
 
 /** @param {number} ms */
 function milliseconds(ms) {
-  return `${ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString("en")}\u00a0ms`;
+  return `${ms < 10 ? ms.toFixed(1) : grouped(Math.round(ms))}\u00a0ms`;
 }

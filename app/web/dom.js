@@ -56,17 +56,19 @@ export function percent(fraction, digits = 1) {
   return `${value.toFixed(exact ? 0 : digits)}${NBSP}%`;
 }
 
+/** @param {number} count @returns {string} such as `1,000` */
+export function grouped(count) {
+  return count.toLocaleString("en");
+}
+
 /**
  * @param {string[]} words
  * @param {number} most how many are named; the others are counted
- * @param {string} last the word before the last of them
  */
-export function enumerate(words, most = 4, last = "or") {
-  const named = words.length > most + 1 ? words.slice(0, most) : words;
-  const rest = words.length - named.length;
-  if (rest > 0) return `${named.join(", ")} ${last} ${rest.toLocaleString("en")} more`;
-  if (named.length < 2) return named.join("");
-  return `${named.slice(0, -1).join(", ")} ${last} ${named.at(-1)}`;
+export function enumerate(words, most = 4) {
+  const named = words.length > most + 1 ? words.slice(0, most) : words.slice(0, -1);
+  const last = words.length > most + 1 ? `${grouped(words.length - most)} more` : words.at(-1);
+  return named.length ? `${named.join(", ")} or ${last}` : (last ?? "");
 }
 
 let announced = 0;

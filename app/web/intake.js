@@ -12,7 +12,9 @@ export function startIntake(take, refuse) {
     });
   }
   for (const button of document.querySelectorAll("[data-sample]")) {
-    button.addEventListener("click", () => sample(/** @type {HTMLElement} */ (button)).then(take, (error) => refuse(error.message)));
+    button.addEventListener("click", () => {
+      sample(/** @type {HTMLElement} */ (button)).then(take, (error) => refuse(error.message));
+    });
   }
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];

@@ -4,7 +4,7 @@ import { ServiceError } from "./api.js";
 import { classify, pictureOf, TOP_K } from "./ask.js";
 import { offerComparison } from "./compare.js";
 import { startDetails } from "./details.js";
-import { announce, byId, el } from "./dom.js";
+import { announce, byId, el, grouped } from "./dom.js";
 import { addCard, clearCards, markCurrent, updateCard } from "./gallery.js";
 import { startIntake } from "./intake.js";
 import { startKeys } from "./key.js";
@@ -78,7 +78,7 @@ function offerVersions() {
   const before = select.value;
   select.replaceChildren(
     ...versions.map((live) => {
-      const text = `${nameOf(live)}, ${live.serving.classes.toLocaleString("en")} classes`;
+      const text = `${nameOf(live)}, ${grouped(live.serving.classes)} classes`;
       return el("option", { value: nameOf(live), selected: nameOf(live) === before }, text);
     }),
   );
@@ -113,7 +113,8 @@ function changed(picture) {
   if (picture === selected) show(picture);
   const failed = pictures.filter(({ state }) => state === "failed").length;
   const done = pictures.filter(({ state }) => state === "done").length;
-  if (pictures.length > 1 && done + failed === pictures.length) announce(`${done} of ${pictures.length} pictures answered`);
+  const all = pictures.length;
+  if (all > 1 && done + failed === all) announce(`${done} of ${all} pictures answered`);
 }
 
 /** @param {Picture} picture */
@@ -143,7 +144,7 @@ async function showSimilar() {
   byId("similar").hidden = known.length === 0;
   if (!picture?.sent || known.length === 0) return;
   if (select.options.length !== known.length) {
-    select.replaceChildren(...known.map(({ name, size }) => el("option", {}, `${name}, ${size.toLocaleString("en")} pictures`)));
+    select.replaceChildren(...known.map(({ name, size }) => el("option", {}, `${name}, ${grouped(size)} pictures`)));
   }
   byId("index-label").hidden = known.length < 2;
   byId("similar-text").textContent = "Looking…";
@@ -151,7 +152,7 @@ async function showSimilar() {
   try {
     const answer = await similar(picture.sent, known[select.selectedIndex]);
     if (picture !== selected) return;
-    byId("similar-text").textContent = `The nearest of ${known[select.selectedIndex].size.toLocaleString("en")}, nearest first.`;
+    byId("similar-text").textContent = `The nearest of ${grouped(known[select.selectedIndex].size)}, nearest first.`;
     await showNeighbours(answer);
   } catch (error) {
     if (picture === selected) byId("similar-text").textContent = /** @type {Error} */ (error).message;

@@ -1,7 +1,7 @@
 /** The live versions: which there are, and a card for each from its manifest. */
 
 import { get } from "./api.js";
-import { byId, el, percent } from "./dom.js";
+import { byId, el, grouped, percent } from "./dom.js";
 import { reliabilityDiagram } from "./reliability.js";
 
 /**
@@ -57,7 +57,8 @@ export async function showCards(versions) {
       try {
         return card(live, await manifestOf(live));
       } catch (error) {
-        return el("article", { className: "card" }, el("h3", {}, nameOf(live)), el("p", {}, /** @type {Error} */ (error).message));
+        const { message } = /** @type {Error} */ (error);
+        return el("article", { className: "card" }, el("h3", {}, nameOf(live)), el("p", {}, message));
       }
     }),
   );
@@ -66,18 +67,14 @@ export async function showCards(versions) {
 
 /** @param {Live} live @param {Manifest} manifest */
 function card(live, manifest) {
-  const marks = [...(live.isDefault ? ["default"] : []), ...live.names];
+  const marks = [...(live.isDefault ? ["default"] : []), ...live.names].map((mark) => el("span", { className: "tag" }, mark));
+  const rows = facts(live.serving, manifest).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)));
   return el(
     "article",
     { className: "card" },
-    el("h3", {}, live.model, " ", el("small", {}, `version ${live.version}`), ...marks.map((mark) => el("span", { className: "tag" }, mark))),
+    el("h3", {}, live.model, " ", el("small", {}, `version ${live.version}`), marks),
     el("p", {}, `${manifest.description}.`),
-    el(
-      "div",
-      { className: "known" },
-      el("dl", {}, ...facts(live.serving, manifest).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-      diagram(manifest),
-    ),
+    el("div", { className: "known" }, el("dl", {}, rows), diagram(manifest)),
     classes(manifest),
   );
 }
@@ -89,9 +86,9 @@ function facts(serving, manifest) {
   return [
     ["Accuracy", accuracy(manifest.metrics)],
     ["Calibration", calibration(manifest.calibration)],
-    ["Counts from", abstention ? `${percent(abstention.threshold)} confidence: then at most ${percent(abstention.target_risk)} errors` : "no threshold recorded"],
+    ["Counts from", abstention ? threshold(abstention) : "no threshold recorded"],
     ["Prediction set", conformal ? `holds the true class for ${percent(1 - conformal.alpha)}` : "none recorded"],
-    ["Knows", `${manifest.labels.length.toLocaleString("en")} classes`],
+    ["Knows", `${grouped(manifest.labels.length)} classes`],
     ["Network", `${manifest.architecture.name}, ${millions(manifest.architecture.parameters)} parameters`],
     ["Sees", `${width} × ${height} pixels`],
     ["Runs on", `${serving.engine}, ${serving.device}, ${serving.precision}`],
@@ -99,11 +96,16 @@ function facts(serving, manifest) {
   ];
 }
 
+/** @param {import("./verdict.js").Abstention} abstention */
+function threshold({ threshold, target_risk: risk }) {
+  return `${percent(threshold)} confidence: then at most ${percent(risk)} errors`;
+}
+
 /** @param {Metric[]} metrics */
 function accuracy(metrics) {
   const found = metrics.find((metric) => metric.name === "accuracy");
   if (!found) return "not measured";
-  const interval = `${percent(found.low)} to ${percent(found.high)}, ${found.n.toLocaleString("en")} pictures`;
+  const interval = `${percent(found.low)} to ${percent(found.high)}, ${grouped(found.n)} pictures`;
   return el("span", { title: found.dataset }, el("strong", {}, percent(found.value)), ` ${interval}`);
 }
 
@@ -122,7 +124,7 @@ function diagram(manifest) {
   const bins = manifest.calibration.reliability ?? [];
   if (bins.length === 0) return el("p", { className: "hint" }, "No reliability diagram recorded.");
   const text = "On the line, confidence is how often it is right. The stronger a bar, the more answers.";
-  return el("figure", {}, reliabilityDiagram(bins, nameOf({ model: manifest.name, version: manifest.version })), el("figcaption", { className: "hint" }, text));
+  return el("figure", {}, reliabilityDiagram(bins, manifest.name), el("figcaption", {}, text));
 }
 
 /** @param {Manifest} manifest */
@@ -136,11 +138,11 @@ function classes(manifest) {
 
 /** @param {number} count */
 function millions(count) {
-  return count >= 1e6 ? `${(count / 1e6).toFixed(1)} million` : count.toLocaleString("en");
+  return count >= 1e6 ? `${(count / 1e6).toFixed(1)} million` : grouped(count);
 }
 
 /** @param {string} iso */
 function date(iso) {
-  const shown = new Date(iso).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" });
+  const shown = new Date(iso).toLocaleDateString("en-GB", { dateStyle: "long", timeZone: "UTC" });
   return el("time", { dateTime: iso }, shown);
 }

@@ -1,5 +1,6 @@
 /** Picture files: what they are, what of them is sent, and how they are drawn. */
 
+import { grouped } from "./dom.js";
 import { turnOf } from "./orientation.js";
 
 const READ_HERE = ["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"]; // as the service reads them
@@ -49,7 +50,7 @@ export async function toSend(file) {
 export async function shrink(file) {
   try {
     const smaller = await reencode(file, SHRUNK_PIXELS);
-    const note = `Shrunk by your browser to ${SHRUNK_PIXELS.toLocaleString("en")} pixels: the original is over the service's limit.`;
+    const note = `Shrunk by your browser to ${grouped(SHRUNK_PIXELS)} pixels: the original is over the service's limit.`;
     return { file: smaller, note };
   } catch {
     throw new PictureError("The picture is over the service's limit, and your browser can't shrink it.");

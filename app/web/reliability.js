@@ -1,6 +1,6 @@
 /** The reliability diagram: how often answers of each confidence were right. */
 
-import { percent, svg } from "./dom.js";
+import { grouped, percent, svg } from "./dom.js";
 
 /** @typedef {{confidence: number, accuracy: number, n: number}} Bin */
 
@@ -48,5 +48,5 @@ export function reliabilityDiagram(bins, name) {
 /** @param {Bin[]} bins @param {number} total */
 function inWords(bins, total) {
   const { confidence, accuracy } = bins.reduce((largest, bin) => (bin.n > largest.n ? bin : largest));
-  return `of ${total.toLocaleString("en")} answers, those at about ${percent(confidence)} were right ${percent(accuracy)} of the time`;
+  return `of ${grouped(total)} answers, those at about ${percent(confidence)} were right ${percent(accuracy)} of the time`;
 }

@@ -1,7 +1,7 @@
 /** The selected picture, with everything that is known of it. */
 
 import { allClasses, TOP_K } from "./ask.js";
-import { byId, percent } from "./dom.js";
+import { byId, grouped, percent } from "./dom.js";
 import { showDetails } from "./details.js";
 import { manifestOf } from "./models.js";
 import { copyTo, drawNothing, upright } from "./picture.js";
@@ -78,8 +78,8 @@ export async function showAnswer(picture, live) {
   const abstention = manifest?.decision.abstention;
   showBars(byId("scores"), answer.predictions, { threshold: abstention?.threshold, set: answer.prediction_set });
   if (abstention) {
-    byId("threshold").textContent =
-      `An answer counts from ${percent(abstention.threshold)}, the mark on the first bar: then at most ${percent(abstention.target_risk)} are wrong.`;
+    const [from, risk] = [percent(abstention.threshold), percent(abstention.target_risk)];
+    byId("threshold").textContent = `An answer counts from ${from}, the mark: then at most ${risk} are wrong.`;
   }
   showDetails(answer, picture.sent === picture.file ? picture.name : (picture.sent?.name ?? picture.name), TOP_K);
   offerAll(picture, live);
@@ -89,7 +89,7 @@ export async function showAnswer(picture, live) {
 
 /** @param {Picture} picture @param {Live} live */
 function offerAll(picture, live) {
-  byId("all-classes-name").textContent = `All ${live.serving.classes.toLocaleString("en")} classes`;
+  byId("all-classes-name").textContent = `All ${grouped(live.serving.classes)} classes`;
   showAllClasses = async () => {
     const wanted = byId("all-classes").checked;
     byId("all").hidden = !wanted;

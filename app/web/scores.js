@@ -1,6 +1,6 @@
 /** Classes as bars: the most likely few, or all of them, sorted and searchable. */
 
-import { byId, el, percent } from "./dom.js";
+import { byId, el, grouped, percent } from "./dom.js";
 
 /** @typedef {import("./api.js").Prediction} Prediction */
 
@@ -55,6 +55,6 @@ function search() {
     /** @type {HTMLLIElement} */ (row).value = place + 1; // its rank among all, whatever is hidden
     if (!row.hidden) found += 1;
   });
-  const all = rows.length.toLocaleString("en");
-  byId("found").textContent = wanted ? `${found.toLocaleString("en")} of ${all} classes` : `${all} classes, most likely first`;
+  const all = grouped(rows.length);
+  byId("found").textContent = wanted ? `${grouped(found)} of ${all} classes` : `${all} classes, most likely first`;
 }

@@ -39,7 +39,8 @@ async function card({ id, label, distance, thumbnail }) {
   const name = label ?? `picture ${id}`;
   const canvas = el("canvas", { role: "img", "aria-label": name, className: "blank" });
   if (thumbnail !== null) copyTo(canvas, await upright(fromBase64(thumbnail), THUMBNAIL_PIXELS));
-  return el("li", {}, canvas, el("span", { className: "name" }, name), el("span", { className: "hint" }, `distance ${distance.toFixed(2)}`));
+  const far = el("span", { className: "hint" }, `distance ${distance.toFixed(2)}`);
+  return el("li", {}, canvas, el("span", { className: "name" }, name), far);
 }
 
 /** @param {string} text */

@@ -1,6 +1,6 @@
 /** How sure an answer is, in a sentence. */
 
-import { enumerate, percent } from "./dom.js";
+import { enumerate, grouped, percent } from "./dom.js";
 
 /**
  * @typedef {import("./api.js").Answer} Answer
@@ -66,7 +66,7 @@ function guess({ predictions: [first], prediction_set: set }, alpha) {
 /** @param {number | undefined} alpha @param {number} size */
 function rate(alpha, size) {
   const share = alpha === undefined ? "most" : percent(1 - alpha);
-  return `The true one is among such ${size === 2 ? "two" : size.toLocaleString("en")} for ${share} of pictures.`;
+  return `The true one is among such ${size === 2 ? "two" : grouped(size)} for ${share} of pictures.`;
 }
 
 /** @param {Judged | null} manifest */

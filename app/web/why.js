@@ -88,7 +88,7 @@ function inWords({ label, heatmap, region }) {
 /** @param {Error} error */
 function refusal(error) {
   if (!(error instanceof ServiceError)) return error.message;
-  if (error.status === 501) return "This model version was exported before there were heat maps. Export it again to have them.";
+  if (error.status === 501) return "This version was exported before there were heat maps. Export it again.";
   if (error.status === 404 && error.code === "not_found") return "This service makes no heat maps.";
   return error.message;
 }

@@ -11,7 +11,7 @@ from app.keys import hashed, line_of
 from tests.app.conftest import Served, png, publish, serving
 
 KEYS = line_of("web", hashed(b"k"))
-MOST_BYTES = 100_000
+MOST_BYTES = 100 * 1024
 
 
 def _texts() -> dict[str, str]:
