@@ -17,5 +17,6 @@ words of other servers and of the clouds, through `api/work.py`; `platforms.py` 
 environment. `inference/turns.py` has models take turns at threads and engine, `cores.py` and `priority.py` say what
 threads may take; `inference/engines/` holds what computes; `registry.py` keeps the versions that can answer;
 `errors.py` says all that can be said instead of an answer; `observability.py` names, times and logs all of it,
-`tracing.py` and `spans.py` for its caller's trace, too. Each part is independent of those above it in this list.
+`tracing.py` and `spans.py` for its caller's trace, too. `batch/` goes the same way from `inference/` on, without HTTP
+and on Ray, for pictures by the million. Each part is independent of those above it in this list.
 """

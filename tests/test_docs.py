@@ -141,6 +141,13 @@ def test_training_commands_are_understood(capsys: pytest.CaptureFixture[str]) ->
     assert "usage" in capsys.readouterr().out
 
 
+def test_columns_that_are_told_are_those_of_the_rows() -> None:
+    from app.batch.rows import schema
+
+    told = _section("Millions of pictures").split("a row for each picture:")[1].split("A bad file")[0]
+    assert set(re.findall(r"`([a-z_]+)`", told)) - {"code", "message"} == set(schema(ranked=True).names)
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z]+)", README)) - {"it"} <= targets

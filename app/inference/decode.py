@@ -33,7 +33,7 @@ class Decoder:
 
         Raises `UnreadableImage`, `UnsupportedMediaType` or `TooManyPixels`.
         """
-        with _in_our_words():
+        with in_our_words():
             if len(data) <= _THUMBNAIL_BYTES and data.startswith(_THUMBNAIL_FORMATS):
                 image = preprocess.open_image(data, self._max_pixels)
                 if image.width * image.height <= _THUMBNAIL_PIXELS:
@@ -47,7 +47,8 @@ class Decoder:
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def in_our_words() -> Iterator[None]:
+    """What `models.preprocess` raises, as the errors that all answers are made of."""
     try:
         yield
     except preprocess.UnreadableImage as error:
