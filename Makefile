@@ -17,13 +17,18 @@ endif
 # Clients of others' protocols, whose dependencies are not ours: each in an environment of its own, for tests/e2e.
 CLIENTS := open_inference
 
-.PHONY: serve test bench constraints clean
+# Programs that tests run, where they are. Installed by root in containers alone: nobody's own machine gets a browser or
+# a web server from a test. The tests that find one missing are skipped, and say so.
+APT_PACKAGES := chromium fonts-dejavu-core nginx
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::http::Timeout=20
+
+.PHONY: serve test apt bench constraints clean
 
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
 test:
-	@$(MAKE) --no-print-directory -j3 .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed
+	@$(MAKE) --no-print-directory -j3 .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed apt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,6 +54,15 @@ test:
 	@$(PYTHON) -m venv .venv-deploy
 	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+# One by one: a distribution may lack one of them
+apt:
+	@dpkg-query --show $(APT_PACKAGES) >/dev/null 2>&1 && exit 0; \
+	test "$$(id -u)" = 0 && test ! -d /run/systemd/system && command -v apt-get >/dev/null || exit 0; \
+	echo "installing $(APT_PACKAGES) …"; \
+	$(APT) update; \
+	for package in $(APT_PACKAGES); do $(APT) install --yes --no-install-recommends $$package >/dev/null; done; \
+	exit 0
 
 # Ours beside its peers, each peer in an environment of its own. For an idle machine; takes half an hour.
 PEERS := fastapi_tensorflow litserve_tensorflow bentoml_tensorflow
