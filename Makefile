@@ -15,7 +15,7 @@ $(error ENGINE is auto, openvino or tensorflow, not '$(ENGINE)')
 endif
 
 # Clients of others' protocols, whose dependencies are not ours: each in an environment of its own, for tests/e2e.
-CLIENTS := open_inference
+CLIENTS := open_inference openapi_python typescript
 
 # Programs that tests run, where they are. Installed by root in containers alone: nobody's own machine gets a browser or
 # a web server from a test. The tests that find one missing are skipped, and say so.
@@ -47,6 +47,12 @@ test:
 	@$(PYTHON) -m venv .venv-clients/$*
 	@.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+# Where Node.js is not installed, or its registry can't be reached, the test of the types is skipped, and says so.
+.venv-clients/typescript/.installed: $(wildcard tests/e2e/clients/typescript/package*.json)
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@if command -v npm >/dev/null; then echo "installing what typescript needs into $(@D) …"; \
+		npm ci --prefix $(@D) --silent --no-audit --no-fund && touch $@; fi; exit 0
 
 # The vendors' tools that test deploy/, in an environment of their own: they want other versions than the service does
 .venv-deploy/.installed: tests/deploy/requirements.txt

@@ -65,7 +65,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
-    return kinds[0] | {key: value for key, value in schema.items() if key != "anyOf"}
+    return {**kinds[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
 
 
 def _named(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:

@@ -55,12 +55,18 @@ _EXAMPLE = {
     "inputs": [{"name": signature.FILES, "shape": [1], "datatype": "BYTES", "data": [document.SMALL_PICTURE]}],
     "outputs": [{"name": signature.PROBABILITIES, "parameters": {"classification": 2}}],
 }
+_HEADER_LENGTH = {
+    "name": HEADER_LENGTH,
+    "in": "header",
+    "required": False,
+    "description": "bytes of JSON that a binary body begins with; 0: it is one bare file",
+    "schema": {"type": "integer", "minimum": 0},
+}
 _INFERENCE: dict[str, Any] = {
     "response_model": InferResponse,
     "responses": {200: {"content": document.binary("application/octet-stream")}},  # where outputs are wanted in binary
-    "openapi_extra": document.taking(
-        document.json_of(InferRequest, _EXAMPLE), document.binary("application/octet-stream")
-    ),
+    "openapi_extra": {"parameters": [_HEADER_LENGTH]}
+    | document.taking(document.json_of(InferRequest, _EXAMPLE), document.binary("application/octet-stream")),
 }
 _INDEX_BODY = document.taking(document.json_of(IndexRequest, {"ready": True}), required=False)
 
