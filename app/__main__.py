@@ -3,12 +3,13 @@
 import argparse
 import ipaddress
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from app import keys, keys_command, server
+from app import keys, keys_command, platforms, server
 from app.inference import engines
 from app.inference.engines.base import EngineError
 from app.keys import KeysError
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         settings = Settings()
     except ValidationError as error:
         for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
+            name = platforms.variable_of("_".join(map(str, problem["loc"])), os.environ)
             sys.stderr.write(f"error: {name}: {problem['msg']}, got {problem['input']!r}\n")
         return 2
     if arguments[:1] == ["keys"]:
