@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from app.api import document, health, predict, upload
 from app.api.predict import LabelQuery, ModelQuery, TopKQuery, VersionQuery, each_once
 from app.api.protocols.instances import pictures, read
-from app.api.schemas import ResultBody, error_responses
+from app.api.schemas import PredictBody, ResultBody, error_responses
 from app.api.work import begun
 from app.errors import InvalidParameter
 from app.observability import QUIET
@@ -62,7 +62,7 @@ def router(health_route: str | None, predict_route: str | None) -> APIRouter:
             operation_id="vertex_predict",
             summary="Vertex AI: classify pictures",
             tags=["Vertex AI"],
-            response_model=PredictionsBody,
+            response_model=PredictionsBody | PredictBody,
             responses=predict.ERRORS,
             openapi_extra=_BODY,
             dependencies=[Depends(each_once)],
