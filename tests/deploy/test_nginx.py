@@ -202,4 +202,4 @@ def test_numbers_fit_those_of_the_service() -> None:
     (read_s,) = re.findall(r"proxy_read_timeout (\d+)s;", CONFIGURATION)
     assert int(read_s) * 1000 > settings.request_timeout_ms
     (idle_s,) = re.findall(r"keepalive_timeout (\d+)s;", CONFIGURATION)
-    assert int(idle_s) < 5  # uvicorn's
+    assert int(idle_s) < settings.keep_alive_s
