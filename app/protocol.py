@@ -13,35 +13,67 @@ from app.api.refusal import GATE
 Gate = Callable[[Scope], Response | None]
 
 _MOST_HEAD_BYTES = 2**16  # and what is received at a time besides: httptools and uvicorn have no limit
+_HEAD_TIMEOUT_S = 30.0  # from its first byte
 
 
 class GatedProtocol(HttpToolsProtocol):
     """What comes of a refused request's body is thrown away, and the connection stays open for the next one."""
 
+    head_timeout_s = _HEAD_TIMEOUT_S
     _unfinished_head: list[tuple[bytes, bytes]] | None = None  # its headers so far
     _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """A head that does not end is refused: it would fill the memory, and joining its pieces hold up everybody."""
         head = self._unfinished_head
         super().data_received(data)
-        if head is None or self._unfinished_head is not head:
+        if self._unfinished_head is None:
+            # The rest of a refused body, or an empty line, has stopped the clock of an idle connection
+            idle = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+            if idle and self.timeout_keep_alive_task is None:
+                self._expect_something()
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > _MOST_HEAD_BYTES:
-            self._unfinished_head = None
-            self.send_400_response(f"The head of the request has more than {_MOST_HEAD_BYTES} bytes.")
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(
+                self.head_timeout_s, self._refuse_head, f"did not end within {self.head_timeout_s:g} s"
+            )
+        if self._unfinished_head is head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                self._refuse_head(f"has more than {_MOST_HEAD_BYTES} bytes")
+
+    def _refuse_head(self, why: str) -> None:
+        self._end_of_head()
+        if not self.transport.is_closing():
+            self.send_400_response(f"The head of the request {why}.")
+
+    def _end_of_head(self) -> None:
+        self._unfinished_head = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _expect_something(self) -> None:
+        """Close the connection unless something comes."""
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unfinished_head, self._head_bytes = self.headers, 0
 
     def on_headers_complete(self) -> None:
-        self._unfinished_head = None
+        self._end_of_head()
         super().on_headers_complete()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]  # hands on all the rest
+        self._expect_something()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_of_head()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         refusal = self._refusal(cycle)
@@ -68,14 +100,6 @@ class GatedProtocol(HttpToolsProtocol):
         if self.pipeline or self.flow.write_paused or cycle.waiting_for_100_continue:
             return None
         return gate(cycle.scope)  # type: ignore[arg-type]  # two names for a scope
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        # The rest of a body has come after the answer, and has stopped the clock of an idle connection
-        if self.cycle.response_complete and self.timeout_keep_alive_task is None and not self.pipeline:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
 
 
 class _Gathering:

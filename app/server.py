@@ -237,6 +237,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,  # nothing here depends on the caller's address or scheme
         ws="none",
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.drain_timeout_s,
         timeout_worker_healthcheck=10,
     )

@@ -104,6 +104,12 @@ class Settings(BaseSettings):
     storage_interval_s: float = Field(
         default=30.0, ge=0.1, le=86_400.0, description="the same for one in object storage, where looking costs money"
     )
+    keep_alive_s: int = Field(
+        default=620,
+        ge=1,
+        le=86_400,
+        description="how long an idle connection is kept; longer than load balancers do, or they answer 502",
+    )
     drain_delay_s: float = Field(
         default=1.0,
         ge=0.0,

@@ -74,6 +74,14 @@ class Metric(_Part):
         return self
 
 
+class ReliabilityBin(_Part):
+    """Mean confidence and accuracy of the `n` examples whose confidence lies in one bin of equal width."""
+
+    confidence: Fraction
+    accuracy: Fraction
+    n: int = Field(ge=1)
+
+
 class Calibration(_Part):
     """The temperature inside the graph, and how well confidence matched accuracy before and after it.
 
@@ -86,6 +94,9 @@ class Calibration(_Part):
     n: int | None = Field(default=None, ge=1)
     before: tuple[Metric, ...] = ()
     after: tuple[Metric, ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = Field(
+        default=(), description="of 15 bins of the data of `after`, those that are not empty: the reliability diagram"
+    )
 
     @model_validator(mode="after")
     def _no_method_means_nothing_fitted(self) -> Self:

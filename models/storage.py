@@ -43,6 +43,8 @@ class Mirror:
         self._url = url.rstrip("/")
         self._repository = ModelRepository(root)
         self._told: dict[tuple[str, int], str] = {}  # why a version was not taken, so that it is said once
+        self._told_empty = False
+        self._looked_over = False  # what was copied before has been compared with its manifests
 
     def refresh(self) -> None:
         """Copy what is new, remove what is gone. Raises `StorageError` where the storage can't be read.
@@ -50,6 +52,7 @@ class Mirror:
         A version that is not whole, or not what its manifest says, is passed over with a line in the log; the next
         call looks at it again.
         """
+        self._repository.root.mkdir(parents=True, exist_ok=True)
         storage, top = _opened(self._url)
         try:
             storage.invalidate_cache()
@@ -61,17 +64,37 @@ class Mirror:
         local = {(folder.name, folder.version): folder for folder in self._repository.versions()}
         if local and not remote:
             raise StorageError(f"{self._url} holds no versions all at once; what was copied before is kept")
+        if not remote and not self._told_empty:
+            logger.warning("%s holds no versions (yet)", self._url)
+        self._told_empty = not remote
+        damaged = set() if self._looked_over else {key for key, folder in local.items() if not self._whole(folder)}
+        self._looked_over = True
         for key, stamp in remote.items():
             folder = local.get(key)
-            if folder is None or _source(folder.path) != stamp:
-                self._take(storage, top, listing, key, stamp)
+            if folder is None or key in damaged or _source(folder.path) != stamp:
+                self._take(storage, top, listing, key, stamp, damaged=key in damaged)
         for key in local.keys() - remote.keys():
             self._discard(local[key].path)
         for name in {folder.name for folder in self._repository.versions()}:
             self._copy_labels(storage, top, listing, name)
 
+    def _whole(self, folder: VersionFolder) -> bool:
+        try:
+            self._repository.verify(folder, self._repository.read(folder))
+        except RepositoryError as error:
+            logger.warning("%s; it is copied again", error)
+            return False
+        return True
+
     def _take(
-        self, storage: Any, top: str, listing: dict[str, dict[str, Any]], key: tuple[str, int], stamp: str
+        self,
+        storage: Any,
+        top: str,
+        listing: dict[str, dict[str, Any]],
+        key: tuple[str, int],
+        stamp: str,
+        *,
+        damaged: bool,
     ) -> None:
         name, version = key
         try:
@@ -82,7 +105,8 @@ class Mirror:
                 (staged / _SOURCE_FILE).write_text(stamp, encoding="utf-8")
                 target = self._repository.root / name / str(version)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if _source(target) == stamp:  # another process mirrors to the same folder, and may have it open
+                # Another process mirrors to the same folder, and may have it open
+                if not damaged and _source(target) == stamp:
                     return
                 if target.exists():
                     self._discard(target)
@@ -107,14 +131,15 @@ class Mirror:
             raise _unreadable(f"{source}/{MANIFEST_FILE}", error) from error
         if missing := [name for name in manifest.files if f"{version}/{name}" not in listing]:
             raise InvalidVersion(f"{', '.join(missing)} is not there (yet)")
-        for name, expected in manifest.files.items():
-            path = staged / name
+        paths = {name: staged / name for name in manifest.files}
+        for path in paths.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                storage.get_file(f"{source}/{name}", str(path))
-            except Exception as error:
-                raise _unreadable(f"{source}/{name}", error) from error
-            if (actual := file_sha256(path)) != expected:
+        try:  # side by side, where the storage allows
+            storage.get([f"{source}/{name}" for name in paths], list(map(str, paths.values())))
+        except Exception as error:
+            raise _unreadable(source, error) from error
+        for name, expected in manifest.files.items():
+            if (actual := file_sha256(paths[name])) != expected:
                 raise InvalidVersion(f"{name} has sha256 {actual[:12]}…, the manifest says {expected[:12]}…")
         (staged / MANIFEST_FILE).write_bytes(text)
 

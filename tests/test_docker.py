@@ -308,6 +308,12 @@ def test_image_for_cpus_has_neither_tensorflow_nor_tools_of_development(image: I
     assert found.split() == wanted
 
 
+def test_image_for_cpus_stays_under_500_mb_with_its_base(image: Image) -> None:
+    base = 130e6  # python:3.12-slim-bookworm, unpacked
+    stage = (path.stat().st_size for folder in ("opt", "srv") for path in (image.root / folder).rglob("*"))
+    assert sum(stage) + base < 500e6
+
+
 # What the Dockerfile says
 
 

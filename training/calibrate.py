@@ -25,6 +25,16 @@ class Judged(NamedTuple):
     correct: npt.NDArray[np.bool_]
 
 
+class Bin(NamedTuple):
+    """The examples whose confidence lies in (low, high]; the means are NaN where there is none."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: float
+    n: int
+
+
 def judge(probabilities: Floats, classes: Ints) -> Judged:
     return Judged(probabilities.max(axis=1), probabilities.argmax(axis=1) == classes)
 
@@ -61,9 +71,30 @@ def calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], *, equ
         bins = np.empty(len(confidence), dtype=np.int64)
         bins[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * BINS // len(confidence)
     else:
-        bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        bins = _of_equal_width(confidence)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def reliability(judged: Judged) -> list[Bin]:
+    """The bins of equal width of `calibration_error`, the empty ones too."""
+    place = _of_equal_width(judged.confidence)
+    members = [place == one for one in range(BINS)]
+    return [
+        Bin(
+            one / BINS,
+            (one + 1) / BINS,
+            float(judged.confidence[inside].mean()) if inside.any() else math.nan,
+            float(judged.correct[inside].mean()) if inside.any() else math.nan,
+            int(inside.sum()),
+        )
+        for one, inside in enumerate(members)
+    ]
+
+
+def _of_equal_width(confidence: Floats) -> Ints:
+    """The bin of each confidence, from 0."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def abstention_threshold(pilot: Judged, decision: Judged, target_risk: float, confidence_level: float) -> float | None:

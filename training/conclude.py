@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.manifest import Abstention, Calibration, Conformal, Decision, Metric
+from models.manifest import Abstention, Calibration, Conformal, Decision, Metric, ReliabilityBin
 from training import calibrate, evaluate
 
 TARGET_RISK = 0.02
@@ -52,6 +52,7 @@ def calibrated(calibration: Outputs, test: Outputs) -> Calibration:
         evaluate.calibration_figures(calibrate.scale(test.logits, t), test.classes, test.source)
         for t in (1.0, temperature)
     )
+    judged = calibrate.judge(calibrate.scale(test.logits, temperature), test.classes)
     return Calibration(
         method="temperature",
         temperature=temperature,
@@ -59,6 +60,11 @@ def calibrated(calibration: Outputs, test: Outputs) -> Calibration:
         n=len(calibration.classes),
         before=before,
         after=after,
+        reliability=tuple(
+            ReliabilityBin(confidence=one.confidence, accuracy=one.accuracy, n=one.n)
+            for one in calibrate.reliability(judged)
+            if one.n
+        ),
     )
 
 

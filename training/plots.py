@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
+from training.calibrate import Bin
+
 INK, FAINT, PAPER = "#1f2328", "#d1d9e0", "#fefefe"
 FIRST, SECOND = "#0a69da", "#bc4c00"
 # Light and dark of each run; where they are used up, the next dashes tell the runs apart
@@ -82,16 +84,6 @@ class Line(NamedTuple):
     run: int
     label: str = ""
     thin: bool = False
-
-
-class Bin(NamedTuple):
-    """The examples whose confidence lies in (low, high]; the means are NaN where there is none."""
-
-    low: float
-    high: float
-    confidence: float
-    accuracy: float
-    n: int
 
 
 def curves(lines: Sequence[Line], what: str, *, percent: bool, alt: str) -> Drawing:

@@ -23,7 +23,7 @@ from training import calibrate, plots
 from training.calibrate import Floats, Ints, Judged
 from training.data import Split
 from training.history import Epoch
-from training.plots import Bin, Drawing, Line, Picture, Shown
+from training.plots import Drawing, Line, Picture, Shown
 
 WORST = 24
 CONFUSIONS = 20
@@ -132,22 +132,6 @@ def worst(judged: Judged) -> Ints:
     return wrong[np.argsort(-judged.confidence[wrong], kind="stable")][:WORST]
 
 
-def reliability(judged: Judged) -> list[Bin]:
-    """The bins of equal width of `calibrate.calibration_error`."""
-    place = np.clip(np.ceil(judged.confidence * calibrate.BINS).astype(np.int64) - 1, 0, calibrate.BINS - 1)
-    members = [place == one for one in range(calibrate.BINS)]
-    return [
-        Bin(
-            one / calibrate.BINS,
-            (one + 1) / calibrate.BINS,
-            _mean(judged.confidence[inside]),
-            _mean(judged.correct[inside]),
-            int(inside.sum()),
-        )
-        for one, inside in enumerate(members)
-    ]
-
-
 def risk_coverage(judged: Judged) -> tuple[Floats, Floats]:
     """Coverage and error rate for every threshold that tells confidences apart, from the highest downwards."""
     order = np.argsort(-judged.confidence, kind="stable")
@@ -240,7 +224,7 @@ def _reliability(findings: Findings, scaled: Judged) -> Iterator[tuple[str, floa
             f"Mean confidence {judged.confidence.mean():.1%}, accuracy {judged.correct.mean():.1%}, "
             f"expected calibration error {error:.2%} in {calibrate.BINS} bins."
         )
-        yield title, error, plots.reliability(reliability(judged), alt=alt)
+        yield title, error, plots.reliability(calibrate.reliability(judged), alt=alt)
 
 
 def _risk(judged: Judged, abstention: Abstention | None) -> Drawing:

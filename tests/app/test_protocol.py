@@ -36,7 +36,7 @@ class _Site:
 
 
 @asynccontextmanager
-async def _connected(site: _Site, keep_alive_s: int = 5) -> AsyncIterator[tuple[asyncio.StreamWriter, Read]]:
+async def _connected(site: _Site, keep_alive_s: float = 5) -> AsyncIterator[tuple[asyncio.StreamWriter, Read]]:
     config = uvicorn.Config(site, http=GatedProtocol, ws="none", log_config=None, timeout_keep_alive=keep_alive_s)
     server = uvicorn.Server(config)
     config.load()
@@ -136,6 +136,32 @@ async def test_head_without_end_is_refused_and_the_connection_closed(begun: byte
     assert site.passed == []
 
 
+async def test_head_that_takes_too_long_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(GatedProtocol, "head_timeout_s", 0.05)
+    site = _Site()
+    async with _connected(site) as (writer, read):
+        writer.write(_ROOM)
+        assert (await read())[::2] == (200, b"come in")
+        writer.write(_ROOM[:10])
+        status, headers, body = await read()
+        assert (status, headers[b"connection"]) == (400, b"close")
+        assert body == b"The head of the request did not end within 0.05 s."
+    assert site.passed == ["/room"]
+
+
+async def test_head_in_two_pieces_stops_the_clock(monkeypatch) -> None:
+    monkeypatch.setattr(GatedProtocol, "head_timeout_s", 0.05)
+    site = _Site()
+    site.may_answer.clear()
+    async with _connected(site) as (writer, read):
+        writer.write(_ROOM[:10])
+        await asyncio.sleep(0.01)
+        writer.write(_ROOM[10:])
+        await asyncio.sleep(0.1)
+        site.may_answer.set()
+        assert (await read())[::2] == (200, b"come in")
+
+
 async def test_large_head_and_body_in_pieces_are_no_endless_head() -> None:
     site = _Site()
     head = b"GET /room HTTP/1.1\r\nname: " + b"v" * 2**15 + b"\r\ncontent-length: 200000\r\n\r\n"
@@ -149,11 +175,22 @@ async def test_large_head_and_body_in_pieces_are_no_endless_head() -> None:
     assert site.passed == ["/room"] * 2
 
 
-async def test_idle_connection_is_closed_after_a_refusal_too() -> None:
-    async with _connected(_Site(), keep_alive_s=1) as (writer, read):
-        writer.write(_NO_ROOM)
-        await read()
-        writer.write(b"abcdef")
+@pytest.mark.parametrize(
+    ("sent", "answers", "then"),
+    [
+        (_NO_ROOM, 1, b"abcdef"),
+        (_NO_ROOM, 1, b"abc"),  # and never the rest
+        (_ROOM, 1, b"\r\n"),
+        (b"", 0, b""),
+        (b"", 0, b"\r\n"),
+    ],
+)
+async def test_idle_connection_is_closed_whatever_came_before(sent: bytes, answers: int, then: bytes) -> None:
+    async with _connected(_Site(), keep_alive_s=0.1) as (writer, read):
+        writer.write(sent)
+        for _ in range(answers):
+            await read()
+        writer.write(then)
         with pytest.raises(asyncio.IncompleteReadError):  # or this would wait for ever
             await read()
 

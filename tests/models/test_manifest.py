@@ -25,7 +25,12 @@ def document(**changes: object) -> dict[str, object]:
         "architecture": {"name": "traut", "parameters": 1234},
         "input": {"height": 224, "width": 192, "resize": "crop", "crop_fraction": 0.875, "interpolation": "bilinear"},
         "labels": [{"name": "cup", "id": "n03147509"}, {"name": "saucer", "id": None}],
-        "calibration": {**FITTED, "before": [METRIC], "after": [METRIC]},
+        "calibration": {
+            **FITTED,
+            "before": [METRIC],
+            "after": [METRIC],
+            "reliability": [{"confidence": 0.93, "accuracy": 0.92, "n": 118}],
+        },
         "decision": {
             "abstention": {**ABSTENTION, "n": 500, "dataset": "cups"},
             "conformal": {"score": "lac", "alpha": 0.1, "quantile": 0.6, "n": 500, "dataset": "cups"},
@@ -54,6 +59,7 @@ def test_a_manifest_survives_the_way_through_json() -> None:
     assert json.loads(text) == document()
     assert Manifest.model_validate_json(text) == manifest
     assert [label.name for label in manifest.labels] == ["cup", "saucer"]
+    assert manifest.calibration.reliability[0].n == 118
     assert manifest.input == InputSpec(height=224, width=192, crop_fraction=0.875, interpolation="bilinear")
 
 
@@ -186,3 +192,8 @@ def test_fractions_lie_between_0_and_1() -> None:
     conformal = {"score": "lac", "alpha": 0.1, "quantile": 1.1, "n": 500, "dataset": "cups"}
     with pytest.raises(ValidationError, match="quantile"):
         Manifest.model_validate(document(decision={"abstention": None, "conformal": conformal}))
+
+
+def test_a_manifest_from_before_reliability_diagrams_has_none() -> None:
+    older = document(calibration={**FITTED, "before": [METRIC], "after": [METRIC]})
+    assert Manifest.model_validate(older).calibration.reliability == ()

@@ -204,14 +204,14 @@ def test_version_that_another_process_has_just_copied_is_left_alone(
     upload(local, publish(local.root, "a"), url)
     stamps = []
 
-    def meanwhile(get_file: Any, source: str, target: str) -> None:
+    def meanwhile(get: Any, sources: list[str], targets: list[str]) -> None:
         if not stamps:
             stamps.append(None)
             Mirror(url, root).refresh()
             stamps[:] = [folder.stamp for folder in ModelRepository(root).versions()]
-        get_file(source, target)
+        get(sources, targets)
 
-    _wrap(monkeypatch, get_file=meanwhile)
+    _wrap(monkeypatch, get=meanwhile)
     Mirror(url, root).refresh()
     assert [folder.stamp for folder in ModelRepository(root).versions()] == stamps
     assert len(stamps) == 1
@@ -242,17 +242,43 @@ def test_transfer_that_breaks_leaves_the_version_for_the_next_time(
 ) -> None:
     upload(local, publish(local.root, "a"), url)
 
-    def broken(get_file: Any, source: str, target: str) -> None:
-        get_file(source, target)
-        if source.endswith("index"):
-            raise ConnectionResetError("in the middle")
+    def broken(get: Any, sources: list[str], targets: list[str]) -> None:
+        get(sources[:1], targets[:1])
+        raise ConnectionResetError("in the middle")
 
     with monkeypatch.context() as patched:
-        _wrap(patched, get_file=broken)
+        _wrap(patched, get=broken)
         Mirror(url, root).refresh()
     assert ModelRepository(root).versions() == []
     assert not list(root.glob(".staging-*"))
     Mirror(url, root).refresh()
+    assert check_all(root) == [("cups", 1)]
+
+
+def test_copy_that_was_damaged_while_nobody_looked_is_made_again(
+    url: str, local: ModelRepository, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload(local, publish(local.root, "a"), url)
+    Mirror(url, root).refresh()
+    (copy,) = ModelRepository(root).versions()
+    (copy.path / "saved_model.pb").write_bytes(b"broken")
+
+    Mirror(url, root).refresh()  # as after a restart
+
+    assert check_all(root) == [("cups", 1)]
+    assert any("it is copied again" in record.message for record in caplog.records)
+
+
+def test_address_without_versions_is_said_once(
+    url: str, root: Path, local: ModelRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror = Mirror(url, root)
+    for _ in range(2):
+        mirror.refresh()
+    said = [record.message for record in caplog.records if record.name == "models.storage"]
+    assert said == [f"{url} holds no versions (yet)"]
+    upload(local, publish(local.root, "a"), url)
+    mirror.refresh()
     assert check_all(root) == [("cups", 1)]
 
 

@@ -1,5 +1,7 @@
 """Temperature, calibration error, abstention threshold, conformal quantile: against values made by hand or drawn."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -32,6 +34,20 @@ def test_equal_width_bins_add_up_the_gaps_of_each_bin() -> None:
     found = calibrate.calibration_error(confidence, correct, equal_mass=False)
 
     assert found == pytest.approx((0.08 + 0.25 + 0.60) / 5)
+
+
+def test_bins_are_those_of_the_calibration_error() -> None:
+    random = np.random.default_rng(0)
+    confidence = random.random(500) ** 0.5
+    judged = calibrate.Judged(confidence, random.random(500) < confidence**2)
+
+    bins = calibrate.reliability(judged)
+
+    assert (len(bins), sum(one.n for one in bins)) == (15, 500)
+    error = sum(one.n * abs(one.accuracy - one.confidence) for one in bins if one.n) / 500
+    assert error == pytest.approx(calibrate.calibration_error(*judged, equal_mass=False))
+    assert all(one.low < one.confidence <= one.high for one in bins if one.n)
+    assert math.isnan(calibrate.reliability(calibrate.Judged(np.array([0.9]), np.array([True])))[0].accuracy)
 
 
 def test_the_two_binnings_differ_where_confidences_crowd() -> None:

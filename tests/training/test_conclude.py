@@ -32,6 +32,10 @@ def test_the_temperature_is_fitted_on_calibration_and_measured_on_test() -> None
     assert before["ece_equal_width"].value > after["ece_equal_width"].value + 0.02
     assert after["ece_equal_width"].low > 0.02
     assert (before["ece_equal_mass"].n, before["ece_equal_mass"].dataset) == (3000, "d, test")
+    bins = found.reliability
+    assert sum(one.n for one in bins) == 3000
+    gap = sum(one.n * abs(one.accuracy - one.confidence) for one in bins) / 3000
+    assert gap == pytest.approx(after["ece_equal_width"].value)
 
 
 def test_the_decision_keeps_its_promise_on_the_data_that_chose_it() -> None:

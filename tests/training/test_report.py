@@ -28,7 +28,7 @@ from models.manifest import (
     Provenance,
     SplitRecord,
 )
-from training import calibrate, history, plots, report
+from training import history, plots, report
 from training.calibrate import Judged
 from training.data import Split
 from training.history import Epoch
@@ -331,20 +331,6 @@ def test_without_temperature_scaling_there_is_one_reliability_diagram(tmp_path: 
     page = _write(Findings(manifest, (), findings.test, findings.logits, None), tmp_path)
 
     assert len([image for image in page.all("img") if "expected calibration error" in image["alt"]]) == 1
-
-
-def test_bins_are_those_of_the_calibration_error() -> None:
-    random = np.random.default_rng(0)
-    confidence = random.random(500) ** 0.5
-    judged = Judged(confidence, random.random(500) < confidence**2)
-
-    bins = report.reliability(judged)
-
-    assert (len(bins), sum(one.n for one in bins)) == (15, 500)
-    error = sum(one.n * abs(one.accuracy - one.confidence) for one in bins if one.n) / 500
-    assert error == pytest.approx(calibrate.calibration_error(*judged, equal_mass=False))
-    assert all(one.low < one.confidence <= one.high for one in bins if one.n)
-    assert math.isnan(report.reliability(Judged(np.array([0.9]), np.array([True])))[0].accuracy)
 
 
 def test_risk_falls_with_coverage_and_equal_confidences_are_taken_together() -> None:
