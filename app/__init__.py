@@ -12,6 +12,9 @@
     inference/batcher.py           pixels wait for the engine, share a batch, and come back as probabilities
     inference/rank.py              probabilities -> top-k labels, reliable or not, prediction set
 
+`api/explain.py` goes the same way for one class of one picture, through `inference/explain.py`, where explanations wait
+for the device in turn with batches; `inference/overlay.py` paints them.
+
 `web/` is the page at `/`, which asks like anybody else; `api/web.py` serves it. `api/protocols/` says the same in the
 words of other servers and of the clouds, through `api/work.py`; `platforms.py` reads what a cloud sets in the
 environment. `inference/turns.py` has models take turns at threads and engine, `cores.py` and `priority.py` say what

@@ -24,6 +24,7 @@ from app.inference.batcher import Batcher, Device
 from app.inference.decode import Decoder
 from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine
+from app.inference.explain import Explainer
 from app.inference.pipeline import Pipeline, StageObserver
 from app.observability import Metrics, ObservabilityMiddleware, RequestLog
 from app.registry import Registry
@@ -80,6 +81,7 @@ def create_app(
             fetch=fetch,
             load_engine=load_engine,
             make_batcher=partial(_batcher, settings, device, metrics),
+            make_explainer=lambda engine, manifest: Explainer(engine, device, manifest.name),
             max_batch_size=settings.max_batch_size,
             default_model=settings.default_model,
             canary_share=settings.canary_share,

@@ -12,8 +12,10 @@ import numpy.typing as npt
 from app.inference.batcher import Batcher
 from app.inference.decode import Decoder
 from app.inference.engines.base import Images
+from app.inference.explain import Explained, Explainer, Heatmap
 from app.inference.rank import Ranking, rank
 from models.manifest import Manifest
+from models.preprocess import Box
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,21 @@ class Pipeline:
         self._observe("queue", inference.queue_s, inference.inference_s)
         self._observe("inference", inference.inference_s)
         return inference.probabilities, Timing(decoding.seconds, inference.queue_s, inference.inference_s)
+
+    async def explain(
+        self, data: bytes, manifest: Manifest, explainer: Explainer, class_id: int, deadline: float
+    ) -> tuple[Explained, Box, Timing]:
+        """Explain one picture for a class, or for `TOP_CLASS`, and say which part of it the model saw."""
+        with self._stage("decode") as decoding:
+            image, region = await self._decoder.look(data, manifest.input, manifest.name)
+        explained = await explainer.explain(image, class_id, deadline)
+        self._observe("queue", explained.queue_s, explained.inference_s)
+        self._observe("inference", explained.inference_s)
+        return explained, region, Timing(decoding.seconds, explained.queue_s, explained.inference_s)
+
+    async def overlay(self, data: bytes, heat: Heatmap, region: Box, manifest: Manifest) -> bytes:
+        """PNG of the picture with heat float32 [h, w], from 0 to 1, laid over what the model saw."""
+        return await self._decoder.overlay(data, heat, region, manifest.name)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator["_Stopwatch"]:

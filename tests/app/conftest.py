@@ -21,6 +21,7 @@ from PIL import Image
 from app import platforms
 from app.api.refusal import GATE
 from app.inference.engines import EngineFactory
+from app.inference.engines.base import Explanation
 from app.main import create_app
 from app.settings import Settings
 from models.manifest import Architecture, Calibration, Decision, InputSpec, Label, Manifest, Provenance
@@ -50,6 +51,21 @@ class FakeEngine:
     def infer(self, images: np.ndarray) -> np.ndarray:
         self.sizes.append(len(images))
         return shades(images, self.classes)
+
+
+class ExplainingEngine(FakeEngine):
+    """Its heat maps hold the class's number at the top left, 1 at the bottom right, and evidence against it else."""
+
+    def __init__(self, folder: VersionFolder | None = None, manifest: Manifest | None = None) -> None:
+        super().__init__(folder, manifest)
+        self.explained = 0
+
+    def explain(self, images: np.ndarray, class_ids: np.ndarray) -> Explanation:
+        self.explained += 1
+        found = shades(images, self.classes)
+        heatmap = np.full((len(images), 2, 2), -1, np.float32)
+        heatmap[:, 0, 0], heatmap[:, 1, 1] = class_ids, 1
+        return Explanation(found, found[:, 1::-1], heatmap)
 
 
 class HeldEngine(FakeEngine):

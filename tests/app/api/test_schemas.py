@@ -27,6 +27,7 @@ def test_operation_ids_are_stable(document: dict[str, Any]) -> None:
         "POST /predict": "predict",
         "POST /predict/batch": "predict_batch",
         "GET /models": "list_models",
+        "POST /explain": "explain",
         "GET /models/{name}": "get_model",
         "GET /models/{name}/versions/{version}": "get_version",
         "GET /health/live": "health_live",
@@ -65,6 +66,7 @@ def test_errors_of_every_route_are_documented_in_the_one_shape(document: dict[st
     assert statuses == {
         "/predict": predict,
         "/predict/batch": predict,
+        "/explain": f"{predict} 406 501",
         "/models": "",
         "/models/{name}": "404 422 503",
         "/models/{name}/versions/{version}": "404 422 503",
