@@ -51,12 +51,12 @@ class Decoder:
 
     async def look(self, data: bytes, spec: InputSpec, model: str = "") -> tuple[Images, Box]:
         """As `decode`, and the part of the upright picture that this is."""
-        with _in_our_words():
+        with in_our_words():
             return await self._in_turn(model, _look, data, spec, self._max_pixels)
 
     async def overlay(self, data: bytes, heat: npt.NDArray[np.float32], region: Box, model: str = "") -> bytes:
         """PNG of the upright picture with heat float32 [h, w], from 0 to 1, over its `region`. Raises as `decode`."""
-        with _in_our_words():
+        with in_our_words():
             return await self._in_turn(model, overlay, data, heat, region, self._max_pixels)
 
     async def _in_turn(self, model: str, work: Callable[[*Given], Result], *given: *Given) -> Result:
