@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api import upload
-from app.api.predict import ERRORS, IMAGE_BODY, LabelQuery, ModelQuery, VersionQuery, timing_of
+from app.api.predict import ERRORS, IMAGE_BODY, LabelQuery, ModelQuery, VersionQuery, each_once, timing_of
 from app.api.schemas import ExplainBody, RegionBody, error_responses
 from app.api.work import Work, begun, unless_disconnected
 from app.errors import InvalidParameter, NotAcceptable, Unimplemented
@@ -16,7 +16,7 @@ from models.preprocess import Box
 
 METHOD = "grad-cam"
 
-router = APIRouter(tags=["predict"])
+router = APIRouter(tags=["predict"], dependencies=[Depends(each_once)])
 
 ClassQuery = Annotated[
     int | None, Query(ge=0, le=2**31 - 1, description="place of the label in the manifest, from 0; default: the top")

@@ -17,9 +17,10 @@ from unittest import mock
 from PIL import Image
 
 from app.api import document
+from app.inference.engines.base import Explanation
 from app.keys import hashed, line_of
 from models.manifest import Label
-from tests.app.conftest import FakeEngine, Served, png, publish, serving
+from tests.app.conftest import ExplainingEngine, Served, png, publish, serving
 
 PATH = Path(document.__file__).with_name("examples.json")
 REQUEST_ID = "a3c7be4b1cb34db1a0ae9a7d4d5c6a1e"
@@ -27,13 +28,14 @@ TIMING_MS = {"decode": 1.8, "queue": 0.4, "inference": 6.1}
 VERTEX, VERTEX_HEALTH = "/vertex", "/vertex-health"
 
 _PLACES = {"name": "coffee", "model": "coffee", "version": 1, "label": "stable", "method": "predict"}
-_PICTURES = ("predict", "predict_batch", "sagemaker_invocations", "vertex_predict")
+_PREDICTIONS = ("predict", "predict_batch", "sagemaker_invocations", "vertex_predict")
+_PICTURES = (*_PREDICTIONS, "explain")
 _LOOK_UP = ("get_model", "get_version")
 
 Examples = dict[str, dict[str, dict[str, Any]]]  # operation id -> status -> name -> body
 
 
-class Engine(FakeEngine):
+class Engine(ExplainingEngine):
     name, precision = "openvino", "bf16"
 
 
@@ -138,6 +140,7 @@ async def _answers(recorder: Recorder) -> None:
         await recorder.ask(operation, query="top_k=2")
     files = [("files", ("espresso.png", png(242))), ("files", ("notes.txt", b"milk, sugar"))]
     await recorder.ask("predict_batch", query="top_k=2", files=files)
+    await recorder.ask("explain")
     for operation in (
         *("list_models", "get_model", "get_version", "health_live", "health_ready"),
         *("tfs_status", "tfs_status_version", "tfs_status_label"),
@@ -157,7 +160,10 @@ async def _wrong_requests(recorder: Recorder) -> None:
         await recorder.ask(operation, query="model=tea")
         await recorder.ask(operation, query="version=7")
         await recorder.ask(operation, query="label=canary")
+    for operation in _PREDICTIONS:
         await recorder.ask(operation, query="top_k=0")
+    await recorder.ask("explain", query="class_id=3")
+    await recorder.ask("explain", headers={"accept": "text/csv"})
     for operation in _LOOK_UP:
         await recorder.ask(operation, path={"name": "tea"})
     await recorder.ask("get_version", path={"version": 7})
@@ -176,7 +182,7 @@ async def _wrong_pictures(recorder: Recorder) -> None:
         await recorder.ask(operation, content=b"milk", headers={"content-type": "text/plain"})
         form = {"content-type": "multipart/form-data; boundary=x"}
         await recorder.ask(operation, content=large, headers=form)
-    for operation in ("predict", "sagemaker_invocations"):
+    for operation in ("predict", "sagemaker_invocations", "explain"):
         await recorder.ask(operation, content=png(242)[:40], headers={"content-type": "image/png"})
         await recorder.ask(operation, content=wide.getvalue(), headers={"content-type": "image/png"})
     await recorder.ask("vertex_predict", content=b"{", headers={"content-type": "application/json"})
@@ -201,7 +207,11 @@ async def _overload(recorder: Recorder) -> None:
 async def _failures(recorder: Recorder) -> None:
     state = recorder.served.app.state
     hurried = state.settings.model_copy(update={"request_timeout_ms": 50.0})
-    with mock.patch.object(state, "settings", hurried), mock.patch.object(state.pipeline, "infer", _never):
+    with (
+        mock.patch.object(state, "settings", hurried),
+        mock.patch.object(state.pipeline, "infer", _never),
+        mock.patch.object(state.pipeline, "explain", _never),
+    ):
         for operation in _PICTURES:
             await recorder.ask(operation)
     with mock.patch.object(state, "bodies", None):
@@ -210,6 +220,8 @@ async def _failures(recorder: Recorder) -> None:
     with mock.patch.object(recorder.served.engine, "infer", _failing):
         for operation in ("predict", "sagemaker_invocations", "vertex_predict"):
             await recorder.ask(operation)
+    with mock.patch.object(recorder.served.engine, "explain", _unexplained):
+        await recorder.ask("explain")
     with mock.patch.object(state, "device", SimpleNamespace(busy_s=31.0)):
         await recorder.ask("health_live")
         await recorder.ask("sagemaker_ping")
@@ -220,6 +232,11 @@ async def _failures(recorder: Recorder) -> None:
 
 async def _never(*_: Any) -> None:
     await asyncio.Event().wait()
+
+
+def _unexplained(images: Any, class_ids: Any) -> Explanation:
+    found = ExplainingEngine().explain(images, class_ids)
+    return Explanation(found.probabilities, found.embedding, None)
 
 
 def _failing(images: Any) -> None:
