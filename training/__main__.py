@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from models import storage
+from models.manifest import Manifest
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from training.checkpoint import Checkpoint
     from training.recipe import AnyRecipe, Transfer
+    from training.splits import Split
 
 _REPOSITORY = Path(__file__).parent.parent / "models"
 _RUNS = Path("runs")
@@ -118,7 +120,11 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="publish a version's network again, in files as they are written today")
     export.add_argument("model", help="NAME or NAME/VERSION; the highest version if none is named")
-    export.set_defaults(command=_export)
+    export.add_argument(
+        "--reliability", action="store_true", help="read its reliability diagram on the data set's test pictures"
+    )
+    export.add_argument("--data", type=Path, help="the data set's file, or the folder that holds it")
+    export.set_defaults(command=_export, photos=None)
 
     publish = commands.add_parser("publish", help="copy a version to object storage: s3://, gs://, az://")
     publish.add_argument("model", help="NAME or NAME/VERSION; the highest version if none is named")
@@ -169,9 +175,10 @@ def _find(repository: ModelRepository, model: str) -> VersionFolder:
 def _export(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
     folder = _find(repository, options.model)
+    test = _test_data(options, repository.read(folder))[0] if options.reliability else None
     with without_native_chatter():
         from training import reexport, run
-    published = reexport.reexport(repository, folder)
+    published = reexport.reexport(repository, folder, test)
     _say(run.summary(published, repository.read(published), options.models))
 
 
@@ -301,24 +308,11 @@ def _compare(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
     folder = _find(repository, options.model)
-    name = folder.name
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
-    from training.recipe import DatasetName
-    from training.splits import DataError
+    test, source = _test_data(options, manifest)
+    from training import evaluate
 
-    record = manifest.provenance.dataset
-    known = "" if record is None else record.name
-    if options.photos is None and known not in get_args(DatasetName):
-        what = "without a data set" if record is None else f"with {record.source}, which is no data set known here"
-        raise DataError(f"{name} was published {what}; give pictures to measure it on with --photos FOLDER")
-    with without_native_chatter():  # a mistaken name need not wait for TensorFlow
-        from training import data, evaluate
-    if options.photos is not None:
-        test, source = evaluate.load_folder(options.photos, manifest), str(options.photos)
-    else:
-        dataset = data.load(known, options.data, manifest.input)
-        test, source = dataset.test, f"{dataset.source}, test"
     probabilities = evaluate.predict(folder.path, test.images)
     metrics = (
         *evaluate.figures(probabilities, test.classes, source),
@@ -326,6 +320,24 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     for metric in metrics:
         _say(json.dumps(metric.model_dump()))
+
+
+def _test_data(options: argparse.Namespace, manifest: Manifest) -> "tuple[Split, str]":
+    """What a version is measured on, and its name."""
+    from training.recipe import DatasetName
+    from training.splits import DataError
+
+    record = manifest.provenance.dataset
+    known = "" if record is None else record.name
+    if options.photos is None and known not in get_args(DatasetName):
+        what = "without a data set" if record is None else f"with {record.source}, which is no data set known here"
+        raise DataError(f"{manifest.name} was published {what}; give pictures to measure it on with --photos FOLDER")
+    with without_native_chatter():  # a mistaken name need not wait for TensorFlow
+        from training import data, evaluate
+    if options.photos is not None:
+        return evaluate.load_folder(options.photos, manifest), str(options.photos)
+    dataset = data.load(known, options.data, manifest.input)
+    return dataset.test, f"{dataset.source}, test"
 
 
 def _pointing(options: argparse.Namespace) -> None:

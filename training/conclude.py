@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from models.manifest import Abstention, Calibration, Conformal, Decision, Metric, ReliabilityBin
 from training import calibrate, evaluate
+from training.calibrate import Judged
 
 TARGET_RISK = 0.02
 CONFIDENCE_LEVEL = 0.95
@@ -52,7 +53,6 @@ def calibrated(calibration: Outputs, test: Outputs) -> Calibration:
         evaluate.calibration_figures(calibrate.scale(test.logits, t), test.classes, test.source)
         for t in (1.0, temperature)
     )
-    judged = calibrate.judge(calibrate.scale(test.logits, temperature), test.classes)
     return Calibration(
         method="temperature",
         temperature=temperature,
@@ -60,12 +60,14 @@ def calibrated(calibration: Outputs, test: Outputs) -> Calibration:
         n=len(calibration.classes),
         before=before,
         after=after,
-        reliability=tuple(
-            ReliabilityBin(confidence=one.confidence, accuracy=one.accuracy, n=one.n)
-            for one in calibrate.reliability(judged)
-            if one.n
-        ),
+        reliability=reliability(calibrate.judge(calibrate.scale(test.logits, temperature), test.classes)),
     )
+
+
+def reliability(judged: Judged) -> tuple[ReliabilityBin, ...]:
+    """The bins that are not empty."""
+    bins = (one for one in calibrate.reliability(judged) if one.n)
+    return tuple(ReliabilityBin(confidence=one.confidence, accuracy=one.accuracy, n=one.n) for one in bins)
 
 
 def decide(calibration: Outputs, decision: Outputs, temperature: float) -> Decision:

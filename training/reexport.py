@@ -7,12 +7,14 @@ import numpy as np
 
 from models.manifest import GOLDEN_FILE
 from models.repository import ModelRepository, VersionFolder
-from training import backbones, export, views
+from training import backbones, calibrate, conclude, evaluate, export, views
+from training.splits import Split
 
 
-def reexport(repository: ModelRepository, folder: VersionFolder) -> VersionFolder:
+def reexport(repository: ModelRepository, folder: VersionFolder, test: Split | None = None) -> VersionFolder:
     """Publish the version's network under the next number, with what exports of its time did not have: heat maps.
 
+    `test`, of the version's own data set, is what its reliability diagram is read on; without, that stays as it was.
     Nothing is trained. Raises a `RepositoryError` or a `DataError` where no network can be restored from it,
     `ExportError` where that network does not give the probabilities of its golden examples.
     """
@@ -28,6 +30,10 @@ def reexport(repository: ModelRepository, folder: VersionFolder) -> VersionFolde
     if not difference <= export.GOLDEN_TOLERANCE["f32"]:
         raise export.ExportError(f"{folder.path}: restored, it is off by {difference:.4f} in a probability")
     draft = manifest.model_copy(update={"created_at": datetime.now(UTC).replace(microsecond=0)})
+    if test is not None:
+        judged = calibrate.judge(evaluate.predict(folder.path, test.images), test.classes)
+        bins = {"reliability": conclude.reliability(judged)}
+        draft = draft.model_copy(update={"calibration": draft.calibration.model_copy(update=bins)})
     return export.publish(network, temperature, draft, images, repository)
 
 

@@ -40,6 +40,15 @@ def test_the_next_version_has_the_same_probabilities_and_figures(
     assert after.created_at >= before.created_at
 
 
+def test_reliability_diagram_is_read_where_there_was_none(minute: SimpleNamespace, repository: ModelRepository) -> None:
+    folder = reexport(repository, repository.find("minute"), minute.dataset.test)
+
+    found, wanted = (repository.read(one).calibration.reliability for one in (folder, minute.folder))
+    assert [one.n for one in found] == [one.n for one in wanted]
+    assert [one.accuracy for one in found] == [one.accuracy for one in wanted]
+    assert [one.confidence for one in found] == pytest.approx([one.confidence for one in wanted], abs=1e-5)
+
+
 def test_a_version_of_other_probabilities_than_its_golden_ones_is_not_published(
     repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
