@@ -7,6 +7,7 @@ animated (the first frame). Colour profiles are ignored, as they are in the data
 import io
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -99,11 +100,28 @@ def open_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image
 def to_pixels(image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
     """The second half of `load_image`, for a picture that has just been opened."""
     try:
-        _decode(image, spec)
+        _load(image, lambda: _needed_size(image, spec))
         pixels = _render(image, spec)
     except MemoryError as error:
         raise TooManyPixels(f"the picture of {image.width} x {image.height} pixels does not fit in memory") from error
     return np.asarray(pixels, dtype=np.uint8)
+
+
+def shrunk(image: Image.Image, longest: int) -> Image.Image:
+    """A picture that has just been opened as people see it, RGB: whole and upright, no side longer than `longest`.
+
+    It is never enlarged, and carries no metadata. Raises an `ImageError`.
+    """
+    try:
+        _load(image, lambda: (longest, longest))
+        orientation = _orientation(image)
+        scale = min(1.0, longest / max(image.size))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        small = _in_full_colour(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    except MemoryError as error:
+        raise TooManyPixels(f"the picture of {image.width} x {image.height} pixels does not fit in memory") from error
+    small.info = {}  # encoders would write its comment
+    return _finished(small, orientation)
 
 
 def _tile_pixels(image: Image.Image) -> int:
@@ -114,10 +132,11 @@ def _tile_pixels(image: Image.Image) -> int:
     return width * height if isinstance(width, int) and isinstance(height, int) else 0
 
 
-def _decode(image: Image.Image, spec: InputSpec) -> None:
+def _load(image: Image.Image, needed_size: Callable[[], tuple[int, int]]) -> None:
+    """Decode, a JPEG at the nearest scale above the width and height that are needed, which is asked for no other."""
     try:
         if image.format in ("JPEG", "MPO"):
-            image.draft(image.mode, _needed_size(image, spec))
+            image.draft(image.mode, needed_size())
         # Before anyone asks a PNG for its orientation: that loads it too, and a second load hides what the first found
         image.load()
     except _DECODER_ERRORS as error:
@@ -143,6 +162,11 @@ def _render(image: Image.Image, spec: InputSpec) -> Image.Image:
     if spec.resize == "crop":
         box = _centre_box(image.width, image.height, width / height, spec.crop_fraction)
     image = _in_full_colour(image).resize((width, height), _RESAMPLING[spec.interpolation], box=box, reducing_gap=2.0)
+    return _finished(image, orientation)
+
+
+def _finished(image: Image.Image, orientation: int) -> Image.Image:
+    """Upright, and over white."""
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     return _over_white(image) if image.mode == "RGBA" else image

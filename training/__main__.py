@@ -1,4 +1,4 @@
-"""Command line: `python -m training list | run | photos | compare | evaluate | import-imagenet`."""
+"""Command line: `python -m training list | run | photos | compare | evaluate | index | import-imagenet | …`."""
 
 import argparse
 import importlib.util
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, get_args
 
 from models import storage
 from models.quiet import without_native_chatter
-from models.repository import ModelRepository, RepositoryError, VersionFolder
+from models.repository import ModelRepository, RepositoryError
+from training import index_command
 
 if TYPE_CHECKING:
     import keras
@@ -100,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--photos", type=Path, help="instead of the data set: pictures in a folder for each class")
     evaluate.set_defaults(command=_evaluate)
 
+    index_command.add_to(commands)
+
     imagenet = commands.add_parser("import-imagenet", help="publish a network with its ImageNet weights")
     imagenet.add_argument("--backbone", default="efficientnet_lite0", help="or resnet34 or resnet50")
     imagenet.add_argument("--weights", type=Path, help=".pth, .npz or .h5 (default: the installed package)")
@@ -145,16 +148,9 @@ def _list(options: argparse.Namespace) -> None:
         _say(f"{name:<{width}}  {text}")
 
 
-def _find(repository: ModelRepository, model: str) -> VersionFolder:
-    name, _, version = model.partition("/")
-    if version and not version.isdecimal():
-        raise RepositoryError(f"expected NAME or NAME/VERSION with a whole number, got '{model}'")
-    return repository.find(name, int(version) if version else None)
-
-
 def _publish(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
-    folder = _find(repository, options.model)
+    folder = repository.find_named(options.model)
     _say(f"published {storage.upload(repository, folder, options.url)}")
 
 
@@ -277,7 +273,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
-    folder = _find(repository, options.model)
+    folder = repository.find_named(options.model)
     name = folder.name
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
