@@ -1,6 +1,5 @@
 """A trained network -> a published version: SavedModel, OpenVINO IR, golden.npz, manifest."""
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +13,7 @@ from models.manifest import GOLDEN_FILE, Manifest, Precision
 from models.quiet import without_openvino_telemetry
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 from training.evaluate import Probabilities, predict
+from training.heatmap import OPENVINO_RULES, grad_cam
 
 without_openvino_telemetry()
 import openvino as ov  # noqa: E402
@@ -21,8 +21,6 @@ import openvino as ov  # noqa: E402
 # float32 leaves room for weights rounded to float16 in the IR; bfloat16 for its 8 bits of mantissa in every layer
 GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 0.02, "bf16": 0.15}
 _GOLDEN_EXAMPLES = 8
-
-Endpoint = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 class ExportError(RepositoryError):
@@ -32,35 +30,44 @@ class ExportError(RepositoryError):
 def save(network: keras.Model, temperature: float, folder: Path) -> None:
     """Write the SavedModel and the IR of `network` with its temperature and softmax into `folder`.
 
-    `serving_default`: images uint8 [N, H, W, 3] -> probabilities float32 [N, C]. `explain`: the same ->
-    probabilities, embedding [N, D], features [N, h, w, D'].
+    `serving_default`: images uint8 [N, H, W, 3] -> probabilities float32 [N, C]. `explain`: the same and class_ids
+    int32 [N] -> probabilities, embedding [N, D], features [N, h, w, D'], heatmap [N, h, w]: `grad_cam` of the logit,
+    over the temperature, of that class, or of the top one where its id is negative.
     """
     _, height, width, channels = network.input_shape
-    signature = [tf.TensorSpec((None, height, width, channels), tf.uint8, name="images")]
-
-    def explain(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = network(tf.cast(images, tf.float32), training=False)
-        return {
-            "probabilities": tf.nn.softmax(outputs["logits"] / temperature),
-            "embedding": outputs["embedding"],
-            "features": outputs["features"],
-        }
+    pixels = tf.TensorSpec((None, height, width, channels), tf.uint8, name="images")
+    chosen = tf.TensorSpec((None,), tf.int32, name="class_ids")
 
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": explain(images)["probabilities"]}
+        logits = network(tf.cast(images, tf.float32), training=False)["logits"]
+        return {"probabilities": tf.nn.softmax(logits / temperature)}
 
-    _write(network, {"serving_default": serve, "explain": explain}, signature, folder)
+    def explain(images: tf.Tensor, class_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = network(tf.cast(images, tf.float32), training=False)
+        logits = outputs["logits"] / temperature
+        probabilities = tf.nn.softmax(logits)
+        top = tf.argmax(probabilities, axis=1, output_type=tf.int32)
+        return {
+            "probabilities": probabilities,
+            "embedding": outputs["embedding"],
+            "features": outputs["features"],
+            "heatmap": grad_cam(logits, outputs["features"], tf.where(class_ids < 0, top, class_ids)),
+        }
+
+    serving = tf.function(serve, input_signature=[pixels])
+    explaining = tf.function(explain, input_signature=[pixels, chosen])
+    _write(network, {"serving_default": serving, "explain": explaining}, folder)
     # OpenVINO reads one endpoint of a SavedModel, the default: so the IR comes from a second one with all outputs
     with TemporaryDirectory() as all_outputs:
-        _write(network, {"serving_default": explain}, signature, Path(all_outputs))
-        ov.save_model(ov.convert_model(all_outputs), folder / "openvino" / "model.xml", compress_to_fp16=True)
+        _write(network, {"serving_default": explaining}, Path(all_outputs))
+        model = ov.convert_model(all_outputs, extension=OPENVINO_RULES)
+        ov.save_model(model, folder / "openvino" / "model.xml", compress_to_fp16=True)
 
 
-def _write(network: keras.Model, endpoints: dict[str, Endpoint], signature: list[tf.TensorSpec], folder: Path) -> None:
+def _write(network: keras.Model, endpoints: dict[str, Any], folder: Path) -> None:
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
-    signatures = {name: tf.function(function, input_signature=signature) for name, function in endpoints.items()}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    tf.saved_model.save(module, str(folder), signatures=endpoints)
     # Empty, or changed by every export, and read by nobody
     (folder / "assets").rmdir()
     (folder / "fingerprint.pb").unlink(missing_ok=True)
@@ -106,7 +113,8 @@ def _check(
     trained = keras.ops.convert_to_numpy(keras.ops.softmax(logits / temperature))
     core = ov.Core()
     ir = core.compile_model(folder / "openvino" / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    for name, found in (("SavedModel", probabilities), ("OpenVINO IR", ir(images)["probabilities"])):
+    explained = ir({"images": images, "class_ids": np.full(len(images), -1, np.int32)})
+    for name, found in (("SavedModel", probabilities), ("OpenVINO IR", explained["probabilities"])):
         difference = float(np.abs(found - trained).max())
         if not difference <= GOLDEN_TOLERANCE["f32"]:
             raise ExportError(f"the {name} differs from the trained network by {difference:.4f} in a probability")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.inference.engines import factory
 from app.main import create_app
 from app.settings import Settings
 from models.manifest import InputSpec, Label, Manifest
@@ -127,6 +128,22 @@ def test_reliable_and_prediction_set_follow_the_manifest(published, pictures) ->
             assert answer["reliable"] == (max(probabilities) >= abstention.threshold)
         inside = [i for i in np.argsort(probabilities)[::-1] if 1 - probabilities[i] <= conformal.quantile]
         assert answer["prediction_set"] == [LABELS[i] for i in inside]
+
+
+def test_explanations_are_the_same_on_every_engine_and_belong_to_what_is_served(published, pictures) -> None:
+    _, folder, manifest = published
+    images = np.stack([load_image(data, manifest.input) for data in pictures])
+    class_ids = np.arange(len(images), dtype=np.int32) % 4 - 1  # the top class, too
+    loaded = [factory(name, "f32", 2)(folder, manifest) for name in ("tensorflow", "openvino")]
+
+    reference, other = (engine.explain(images, class_ids) for engine in loaded)
+
+    np.testing.assert_allclose(reference.probabilities, loaded[0].infer(images), atol=1e-5)
+    assert reference.heatmap is not None
+    assert len(np.unique(reference.heatmap[0])) > 1
+    np.testing.assert_allclose(other.probabilities, reference.probabilities, atol=0.02)
+    for found, expected in ((other.embedding, reference.embedding), (other.heatmap, reference.heatmap)):
+        np.testing.assert_allclose(found, expected, atol=0.01 * abs(expected).max())
 
 
 def test_shipped_models_agree_with_evaluate_on_a_photo(pictures) -> None:

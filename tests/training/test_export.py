@@ -58,8 +58,9 @@ images = tf.constant(np.load(sys.argv[2]))
 for name in sorted(model.signatures):
     signature = model.signatures[name]
     _, inputs = signature.structured_input_signature
-    print([(key, spec.dtype.name, spec.shape.as_list()) for key, spec in inputs.items()])
-    outputs = signature(images=images)
+    print(sorted((key, spec.dtype.name, spec.shape.as_list()) for key, spec in inputs.items()))
+    given = {key: tf.constant([-1, 0, 2]) for key in inputs if key == "class_ids"}
+    outputs = signature(images=images, **given)
     print(sorted((key, value.dtype.name, value.shape.as_list()) for key, value in outputs.items()))
     np.save(sys.argv[2] + name, outputs["probabilities"].numpy())
 """
@@ -75,13 +76,13 @@ def test_the_saved_model_serves_both_endpoints_where_keras_is_not_installed(
     done = subprocess.run(command, check=False, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
-    pixels = "[('images', 'uint8', [None, 16, 16, 3])]"
+    pixels = "('images', 'uint8', [None, 16, 16, 3])"
     assert done.stdout.splitlines() == [
         "['explain', 'serving_default']",
-        pixels,
+        f"[('class_ids', 'int32', [None]), {pixels}]",
         "[('embedding', 'float32', [3, 128]), ('features', 'float32', [3, 4, 4, 128]), "
-        "('probabilities', 'float32', [3, 4])]",
-        pixels,
+        "('heatmap', 'float32', [3, 4, 4]), ('probabilities', 'float32', [3, 4])]",
+        f"[{pixels}]",
         "[('probabilities', 'float32', [3, 4])]",
     ]
     explained, served = (np.load(tmp_path / f"images.npy{name}.npy") for name in ("explain", "serving_default"))
@@ -107,36 +108,56 @@ def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature(export
     assert abs(found - softmax(logits, axis=1)).max() > 0.05
 
 
+def _explain(folder: Path, images: np.ndarray, class_ids: list[int]) -> dict[str, np.ndarray]:
+    explain = tf.saved_model.load(str(folder)).signatures["explain"]
+    found = explain(images=tf.constant(images), class_ids=tf.constant(class_ids))
+    return {name: array.numpy() for name, array in found.items()}
+
+
+def _explain_by_ir(folder: Path, images: np.ndarray, class_ids: list[int]) -> dict[str, np.ndarray]:
+    ir = ov.Core().compile_model(folder / "openvino" / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = ir({"images": images, "class_ids": np.array(class_ids, np.int32)})
+    return {port.get_any_name(): array for port, array in found.items()}
+
+
 def test_explanations_are_the_embedding_and_the_feature_map_of_the_network(exported: Path) -> None:
     images = _images(3)
     expected = _network()(images.astype("float32"), training=False)
 
-    found = tf.saved_model.load(str(exported)).signatures["explain"](images=tf.constant(images))
+    found = _explain(exported, images, [-1, -1, -1])
 
     for name in ("embedding", "features"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
 
 
 def test_dropout_does_not_act_in_what_is_served(minute: SimpleNamespace) -> None:
-    explain = tf.saved_model.load(str(minute.folder.path)).signatures["explain"]
-    images = tf.constant(minute.dataset.test.images[:16])
+    images = minute.dataset.test.images[:16]
 
-    assert np.array_equal(explain(images=images)["embedding"], explain(images=images)["embedding"])
+    once, again = (_explain(minute.folder.path, images, [-1] * 16) for _ in range(2))
+
+    assert np.array_equal(once["embedding"], again["embedding"])
 
 
-def test_the_ir_gives_the_same_three_outputs_as_the_saved_model(minute: SimpleNamespace) -> None:
-    images = minute.dataset.test.images[:32]
-    expected = tf.saved_model.load(str(minute.folder.path)).signatures["explain"](images=tf.constant(images))
+def test_the_ir_gives_the_same_four_outputs_as_the_saved_model(minute: SimpleNamespace) -> None:
+    images, class_ids = minute.dataset.test.images[:32], [-1, 0, 1, 2] * 8
+    expected = _explain(minute.folder.path, images, class_ids)
 
-    path = minute.folder.path / "openvino" / "model.xml"
-    ir = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = _explain_by_ir(minute.folder.path, images, class_ids)
 
-    assert {name for output in ir.outputs for name in output.get_names()} >= {"probabilities", "embedding", "features"}
-    assert ir.input().get_element_type() == ov.Type.u8
-    found = ir(images)
+    assert found.keys() == expected.keys() == {"probabilities", "embedding", "features", "heatmap"}
     np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=0.02)
-    for name in ("embedding", "features"):
-        np.testing.assert_allclose(found[name], expected[name], atol=0.01 * abs(expected[name].numpy()).max())
+    for name in ("embedding", "features", "heatmap"):
+        np.testing.assert_allclose(found[name], expected[name], atol=0.01 * abs(expected[name]).max())
+
+
+def test_without_a_class_the_heat_map_is_that_of_the_top_one(minute: SimpleNamespace) -> None:
+    folder, images = minute.folder.path, minute.dataset.test.images[:20]
+    found = _explain(folder, images, [-1] * 20)
+    top = found["probabilities"].argmax(axis=1)
+
+    assert len(np.unique(top)) > 1
+    np.testing.assert_allclose(found["heatmap"], _explain(folder, images, list(top))["heatmap"], atol=1e-6)
+    assert not np.allclose(found["heatmap"], _explain(folder, images, list((top + 1) % 4))["heatmap"], atol=0.01)
 
 
 def test_golden_examples_reproduce(minute: SimpleNamespace) -> None:
@@ -208,11 +229,12 @@ def test_an_ir_of_another_network_is_not_published(
     publish: Publish, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     images = opset.parameter([-1, 6, 5, 3], np.uint8, name="images")
+    class_ids = opset.parameter([-1], np.int32, name="class_ids")
     first_pixel = opset.convert(opset.gather(opset.gather(images, 0, 1), 0, 1), "f32")
     probabilities = opset.softmax(first_pixel, 1)
     probabilities.output(0).set_names({"probabilities"})
     ir = tmp_path_factory.mktemp("ir")
-    ov.save_model(ov.Model([probabilities], [images]), ir / "model.xml")
+    ov.save_model(ov.Model([probabilities], [images, class_ids]), ir / "model.xml")
 
     with pytest.raises(ExportError, match=r"the OpenVINO IR differs from the trained network by [01]\.\d+ in a prob"):
         publish(_network(), TEMPERATURE, ir)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 from zipfile import BadZipFile
 
@@ -12,7 +13,10 @@ from models.manifest import GOLDEN_FILE, Manifest, Precision
 from models.repository import VersionFolder
 
 Images = npt.NDArray[np.uint8]
+ClassIds = npt.NDArray[np.int32]
 Probabilities = npt.NDArray[np.float32]
+
+TOP_CLASS = -1  # in place of a class id
 
 
 class EngineError(Exception):
@@ -20,6 +24,20 @@ class EngineError(Exception):
 
 
 Infer = Callable[[Images], Probabilities]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What lies behind the answers to N images.
+
+    probabilities float32 [N, C]; embedding float32 [N, D], which the last dense layer reads; heatmap float32 [N, h, w],
+    where the evidence for a class lies: against it where negative, and of no scale. Versions that were exported before
+    there were heat maps have None.
+    """
+
+    probabilities: Probabilities
+    embedding: npt.NDArray[np.float32]
+    heatmap: npt.NDArray[np.float32] | None
 
 
 class Engine(Protocol):
@@ -40,6 +58,12 @@ class Engine(Protocol):
 
     def infer(self, images: Images) -> Probabilities:
         """uint8 [N, H, W, 3] -> float32 [N, C]."""
+
+    def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
+        """Explain images uint8 [N, H, W, 3]; class_ids int32 [N] are those of the heat maps, or `TOP_CLASS`.
+
+        What it needs is loaded at its first call, which takes longer. Raises `EngineError` where that fails.
+        """
 
 
 def batch_sizes(max_batch_size: int) -> tuple[int, ...]:

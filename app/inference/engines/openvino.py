@@ -1,10 +1,11 @@
 """OpenVINO on a CPU: the version's IR, or its SavedModel where it has none."""
 
 import time
+from functools import cached_property
 
 import numpy as np
 
-from app.inference.engines.base import EngineError, Images, Infer, Probabilities
+from app.inference.engines.base import ClassIds, EngineError, Explanation, Images, Infer, Probabilities
 from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
 from models.quiet import without_openvino_telemetry
@@ -14,7 +15,8 @@ without_openvino_telemetry()
 import openvino as ov  # noqa: E402
 
 _IR = "openvino/model.xml"
-_OUTPUT = "probabilities"
+_INPUT, _CHOSEN = "images", "class_ids"
+_OUTPUT, _EMBEDDING, _HEATMAP = "probabilities", "embedding", "heatmap"
 _MOST_LANES = 4
 # Of a smaller network, smaller batches cost more than lanes gain
 _WORTH_LANES_S = 0.002
@@ -29,9 +31,10 @@ class OpenVinoEngine:
     def __init__(self, folder: VersionFolder, manifest: Manifest, precision: Precision, threads: int = 1) -> None:
         """`threads` compute a single image together, and batches in `lanes(threads)` groups."""
         self.precision = precision
-        path = folder.path / _IR if _IR in manifest.files else folder.path
+        self._path = folder.path / _IR if _IR in manifest.files else folder.path
+        self._threads = threads
         try:
-            model = _pruned(ov.Core().read_model(path))
+            model = _pruned(ov.Core().read_model(self._path), _OUTPUT)
             (self.infer,) = self._compiled(model, threads, 1)
             self.lanes: tuple[Infer, ...] = ()
             if threads == 1:
@@ -45,7 +48,32 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise EngineError(f"{folder.path}: OpenVINO can't run it: {error}") from error
 
+    def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
+        request = self._explaining
+        known = {name for port in request.model_inputs for name in port.get_names()}
+        found = request.infer({_INPUT: images, _CHOSEN: class_ids} if _CHOSEN in known else {_INPUT: images})
+        outputs = {name: array for port, array in found.items() for name in port.get_names()}
+        return Explanation(outputs[_OUTPUT], outputs[_EMBEDDING], outputs.get(_HEATMAP))
+
+    @cached_property
+    def _explaining(self) -> ov.InferRequest:
+        """Read again: of the model that predicts, nothing was kept that it does not need."""
+        try:
+            model = ov.Core().read_model(self._path)
+            names = {name for port in model.outputs for name in port.get_names()}
+            if _EMBEDDING not in names:
+                raise EngineError(f"{self._path}: it was exported without explanations; export it again")
+            model = _pruned(model, *(name for name in (_OUTPUT, _EMBEDDING, _HEATMAP) if name in names))
+            # As one of the lanes, beside which others compute
+            (request,) = self._requests(model, max(1, self._threads // max(1, len(self.lanes))), 1)
+            return request
+        except RuntimeError as error:
+            raise EngineError(f"{self._path}: OpenVINO can't explain with it: {error}") from error
+
     def _compiled(self, model: ov.Model, threads: int, streams: int) -> tuple[Infer, ...]:
+        return tuple(_infer(request) for request in self._requests(model, threads, streams))
+
+    def _requests(self, model: ov.Model, threads: int, streams: int) -> tuple[ov.InferRequest, ...]:
         configuration = {
             "INFERENCE_PRECISION_HINT": self.precision,
             "INFERENCE_NUM_THREADS": threads,
@@ -54,7 +82,7 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         compiled = ov.Core().compile_model(model, self.device, configuration)
-        return tuple(_infer(compiled.create_infer_request()) for _ in range(streams))
+        return tuple(compiled.create_infer_request() for _ in range(streams))
 
 
 def lanes(threads: int) -> int:
@@ -92,7 +120,10 @@ def _infer(request: ov.InferRequest) -> Infer:
     return infer
 
 
-def _pruned(model: ov.Model) -> ov.Model:
-    """Only what the probabilities need: the IR has outputs for explanations too."""
-    result = model.output(_OUTPUT).get_node()
-    return ov.Model([result], model.get_parameters(), model.get_friendly_name())
+def _pruned(model: ov.Model, *outputs: str) -> ov.Model:
+    """Only what these outputs need."""
+    results = [model.output(name).get_node() for name in outputs]
+    parameters = model.get_parameters()
+    if _HEATMAP not in outputs:  # which alone depends on the class
+        parameters = [parameter for parameter in parameters if _CHOSEN not in parameter.output(0).get_names()]
+    return ov.Model(results, parameters, model.get_friendly_name())

@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
-from app.inference.engines.base import EngineError, Images, Infer, Probabilities
+from app.inference.engines.base import ClassIds, EngineError, Explanation, Images, Infer, Probabilities
 from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
 from models.quiet import without_native_chatter
@@ -25,8 +26,11 @@ with without_native_chatter():
 
 logger = logging.getLogger(__name__)
 
-_SIGNATURE = "serving_default"
-_OUTPUT = "probabilities"
+_SIGNATURE, _EXPLAIN = "serving_default", "explain"
+_INPUT, _CHOSEN = "images", "class_ids"
+_OUTPUT, _EMBEDDING, _HEATMAP = "probabilities", "embedding", "heatmap"
+
+_Compute = Callable[..., list[Any]]
 
 
 class TensorFlowEngine:
@@ -41,27 +45,48 @@ class TensorFlowEngine:
         precision: Precision,
     ) -> None:
         self.precision = precision
-        try:
-            self._serve = _frozen(tf.saved_model.load(str(folder.path)))
-        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-            raise EngineError(f"{folder.path}: TensorFlow can't load {_SIGNATURE}: {error}") from error
+        self._path = str(folder.path)
+        self._serve, _ = self._load(_SIGNATURE, _OUTPUT)
 
     def infer(self, images: Images) -> Probabilities:
-        found: Probabilities = self._serve(tf.constant(images)).numpy()
-        return found
+        (found,) = self._serve(tf.constant(images))
+        probabilities: Probabilities = found.numpy()
+        return probabilities
+
+    def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
+        compute, inputs = self._explaining
+        given = {_CHOSEN: class_ids, _INPUT: images}
+        probabilities, embedding, heatmap = compute(*(tf.constant(given[name]) for name in inputs))
+        return Explanation(probabilities.numpy(), embedding.numpy(), None if heatmap is None else heatmap.numpy())
+
+    @cached_property
+    def _explaining(self) -> tuple[_Compute, list[str]]:
+        return self._load(_EXPLAIN, _OUTPUT, _EMBEDDING, _HEATMAP)
+
+    def _load(self, signature: str, *outputs: str) -> tuple[_Compute, list[str]]:
+        try:
+            return _frozen(tf.saved_model.load(self._path), signature, outputs)
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+            raise EngineError(f"{self._path}: TensorFlow can't load {signature}: {error}") from error
 
 
-def _frozen(model: Any) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The signature's probabilities, with constants for variables: folded into what follows, and never looked up."""
-    signature = model.signatures[_SIGNATURE]
+def _frozen(model: Any, name: str, outputs: Sequence[str]) -> tuple[_Compute, list[str]]:
+    """The signature's outputs, None for one that it lacks, by its inputs, whose names come with it.
+
+    It has constants for variables: folded into what follows, and never looked up.
+    """
+    signature = model.signatures[name]
     constant = convert_variables_to_constants_v2(signature)
-    place = sorted(signature.structured_outputs).index(_OUTPUT)  # the order in which TensorFlow flattens them
+    specs = dict(sorted(signature.structured_input_signature[1].items()))  # as TensorFlow flattens inputs and outputs
+    places = {output: place for place, output in enumerate(sorted(signature.structured_outputs))}
+
+    def compute(*inputs: tf.Tensor) -> list[tf.Tensor | None]:
+        found = constant(*inputs)
+        return [found[places[output]] if output in places else None for output in outputs]
+
     # Called directly, the converted function takes TensorFlow's slow way from Python
-    function = tf.function(
-        lambda images: constant(images)[place], input_signature=list(signature.structured_input_signature[1].values())
-    )
-    frozen: Callable[[tf.Tensor], tf.Tensor] = function.get_concrete_function()
-    return frozen
+    frozen: _Compute = tf.function(compute, input_signature=list(specs.values())).get_concrete_function()
+    return frozen, list(specs)
 
 
 def resolve_precision(precision: PrecisionChoice) -> Precision:

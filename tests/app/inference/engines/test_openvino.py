@@ -10,26 +10,34 @@ import openvino.opset13 as ops
 import pytest
 
 from app.inference.engines import factory, lanes, openvino
-from app.inference.engines.base import EngineError, prove
+from app.inference.engines.base import TOP_CLASS, EngineError, prove
 from app.inference.engines.openvino import OpenVinoEngine, resolve_precision
 from models.manifest import Manifest
 from models.repository import VersionFolder
 from tests.app.conftest import manifest, publish, shades
 
 
-def _version(root: Path, name: str = "cups", output: str = "probabilities") -> tuple[VersionFolder, Manifest]:
-    """The fake engine's function as OpenVINO IR, with an output that nobody asks for."""
+def _version(
+    root: Path, name: str = "cups", output: str = "probabilities", *, heatmap: bool = True
+) -> tuple[VersionFolder, Manifest]:
+    """The fake engine's function as OpenVINO IR, which also gives the feature map, the embedding and a heat map."""
     images = ops.parameter([-1, 2, 2, 3], np.uint8, name="images")
+    class_ids = ops.parameter([-1], np.int32, name="class_ids")
     scaled = ops.divide(ops.convert(images, "f32"), np.float32(255))
     bright = ops.reduce_mean(scaled, np.array([1, 2, 3]), keep_dims=False)
     column = ops.unsqueeze(bright, np.array(1))
     found = ops.concat([ops.subtract(np.float32(1), column), column, ops.multiply(column, np.float32(0))], axis=1)
-    found.output(0).set_names({output})
-    scaled.output(0).set_names({"features"})
+    outputs = {output: found, "features": scaled, "embedding": ops.concat([column, column], axis=1)}
+    if heatmap:
+        chosen = ops.reshape(ops.convert(class_ids, "f32"), np.array([-1, 1, 1]), special_zero=False)
+        outputs["heatmap"] = ops.add(ops.reduce_mean(scaled, np.array([3]), keep_dims=False), chosen)
+    for label, node in outputs.items():
+        node.output(0).set_names({label})
     folder = publish(root, name)
     (folder.path / "openvino").mkdir()
-    model = ov.Model([ops.result(scaled), ops.result(found)], [images], "fake")
-    ov.save_model(model, folder.path / "openvino" / "model.xml")
+    inputs = [class_ids, images] if heatmap else [images]
+    model = ov.Model([ops.result(node) for node in outputs.values()], inputs, "fake")
+    ov.save_model(model, folder.path / "openvino" / "model.xml", compress_to_fp16=False)
     return folder, manifest(files={"openvino/model.xml": "0" * 64})
 
 
@@ -44,6 +52,55 @@ def test_probabilities_are_those_of_the_model_at_any_batch_size(tmp_path: Path) 
         found = engine.infer(_pictures(size))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, shades(_pictures(size)), atol=1e-6)
+
+
+def test_explanation_has_the_heat_map_of_the_class_that_is_asked_for(tmp_path: Path) -> None:
+    engine, pictures = OpenVinoEngine(*_version(tmp_path), "f32", threads=2), _pictures(3)
+    found = engine.explain(pictures, np.array([2, 0, TOP_CLASS], np.int32))
+
+    bright = shades(pictures)[:, 1]
+    np.testing.assert_allclose(found.probabilities, shades(pictures), atol=1e-6)
+    np.testing.assert_allclose(found.embedding, np.stack([bright, bright], axis=1), atol=1e-6)
+    assert found.heatmap is not None
+    assert found.heatmap.shape == (3, 2, 2)
+    np.testing.assert_allclose(found.heatmap[:, 1, 0], bright + np.array([2, 0, -1]), atol=1e-6)
+
+
+def test_explanation_of_a_version_from_before_heat_maps_has_its_embedding(tmp_path: Path) -> None:
+    engine = OpenVinoEngine(*_version(tmp_path, heatmap=False), "f32")
+    found = engine.explain(_pictures(3), np.zeros(3, np.int32))
+
+    assert found.heatmap is None
+    np.testing.assert_allclose(found.embedding[:, 0], shades(_pictures(3))[:, 1], atol=1e-6)
+
+
+def test_what_explains_is_loaded_once_and_only_when_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+    requests = OpenVinoEngine._requests
+    engine = OpenVinoEngine(*_version(tmp_path), "f32")
+    engine.infer(_pictures(1))
+
+    def noted(self: OpenVinoEngine, model: ov.Model, threads: int, streams: int) -> Any:
+        loaded.append(len(model.outputs))
+        return requests(self, model, threads, streams)
+
+    monkeypatch.setattr(OpenVinoEngine, "_requests", noted)
+    first, second = (engine.explain(_pictures(size), np.zeros(size, np.int32)) for size in (1, 2))
+    assert loaded == [3]
+    assert first.heatmap is not None  # the memory of outputs is not used again
+    np.testing.assert_allclose(first.heatmap, 0)
+    assert second.heatmap is not None
+    assert len(second.heatmap) == 2
+
+
+def test_version_that_cannot_explain_says_so(tmp_path: Path) -> None:
+    folder, read = _version(tmp_path)
+    engine = OpenVinoEngine(folder, read, "f32")
+    (folder.path / "openvino" / "model.xml").unlink()
+    with pytest.raises(EngineError, match="OpenVINO can't explain with it"):
+        engine.explain(_pictures(1), np.zeros(1, np.int32))
 
 
 def test_version_proves_itself_on_the_engine_of_this_machine(tmp_path: Path) -> None:
