@@ -19,6 +19,7 @@ from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, U
 from app.inference.batcher import Batcher
 from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine, EngineError, prove
+from app.inference.explain import Explainer
 from app.priority import stand_back
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
@@ -38,6 +39,7 @@ class LiveVersion:
     manifest: Manifest
     engine: Engine
     batcher: Batcher
+    explainer: Explainer
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Registry:
     repository: ModelRepository
     load_engine: EngineFactory
     make_batcher: Callable[[Engine, Manifest], Batcher]
+    make_explainer: Callable[[Engine, Manifest], Explainer]
     max_batch_size: int
     default_model: str | None = None
     fetch: Callable[[], None] | None = None  # what brings the repository up to date, where it is a copy
@@ -208,7 +211,7 @@ class Registry:
         self.refused.pop(folder, None)
         previous = self._live.get((folder.name, folder.version))
         self._live[folder.name, folder.version] = LiveVersion(
-            folder, manifest, engine, self.make_batcher(engine, manifest)
+            folder, manifest, engine, self.make_batcher(engine, manifest), self.make_explainer(engine, manifest)
         )
         logger.info(
             "live: %s version %d on %s %s %s", folder.name, folder.version, engine.name, engine.device, engine.precision

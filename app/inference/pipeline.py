@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from app.inference.batcher import Batcher
 from app.inference.decode import Decoder
-from app.inference.engines.base import Images
+from app.inference.engines.base import TOP_CLASS, Images
+from app.inference.explain import Explainer
 from app.inference.rank import Ranking, rank
 from models.manifest import Manifest
 
@@ -62,6 +63,17 @@ class Pipeline:
         self._observe("queue", inference.queue_s, inference.inference_s)
         self._observe("inference", inference.inference_s)
         return inference.probabilities, Timing(decoding.seconds, inference.queue_s, inference.inference_s)
+
+    async def embed(
+        self, data: bytes, manifest: Manifest, explainer: Explainer, deadline: float
+    ) -> tuple[npt.NDArray[np.float32], Timing]:
+        """The embedding float32 [D] of a file's bytes."""
+        with self._stage("decode") as decoding:
+            image = await self._decoder.decode(data, manifest.input, manifest.name)
+        found = await explainer.explain(image, TOP_CLASS, deadline)
+        self._observe("queue", found.queue_s, found.inference_s)
+        self._observe("inference", found.inference_s)
+        return found.embedding, Timing(decoding.seconds, found.queue_s, found.inference_s)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator["_Stopwatch"]:

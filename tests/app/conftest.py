@@ -21,6 +21,7 @@ from PIL import Image
 from app import platforms
 from app.api.refusal import GATE
 from app.inference.engines import EngineFactory
+from app.inference.engines.base import Explanation
 from app.main import create_app
 from app.settings import Settings
 from models.manifest import Architecture, Calibration, Decision, InputSpec, Label, Manifest, Provenance
@@ -50,6 +51,10 @@ class FakeEngine:
     def infer(self, images: np.ndarray) -> np.ndarray:
         self.sizes.append(len(images))
         return shades(images, self.classes)
+
+    def explain(self, images: np.ndarray, class_ids: np.ndarray) -> Explanation:
+        found = shades(images, self.classes)
+        return Explanation(found, found, None)
 
 
 class HeldEngine(FakeEngine):

@@ -16,6 +16,8 @@ import pytest
 from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
 from app.inference.batcher import Batcher, Device
 from app.inference.engines import EngineFactory
+from app.inference.engines.base import Engine
+from app.inference.explain import Explainer
 from app.registry import LiveVersion, Registry
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
@@ -30,7 +32,11 @@ async def _registry(root: Path, load_engine: EngineFactory = FakeEngine, **optio
             engine, device, max_batch_size=2, batch_wait_s=0, queue_size=9, observe=lambda size, failed: None
         )
     )
-    registry = Registry(ModelRepository(root), load_engine, make, 2, **options)
+
+    def explainer(engine: Engine, manifest: Manifest) -> Explainer:
+        return Explainer(engine, device)
+
+    registry = Registry(ModelRepository(root), load_engine, make, explainer, 2, **options)
     try:
         yield registry
     finally:
