@@ -7,6 +7,7 @@
 FAISS is imported when an index is built or read, and not before.
 """
 
+import logging
 import math
 import struct
 from pathlib import Path
@@ -147,6 +148,7 @@ def normalised(embeddings: Embeddings) -> Embeddings:
 
 def library() -> ModuleType:
     """FAISS. Raises `FaissMissing`."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # else it tells which processors it was not built for
     try:
         import faiss
     except ImportError as error:

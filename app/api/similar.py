@@ -1,7 +1,6 @@
 """`POST /similar` and `GET /indexes`: pictures of an index that are like the one that comes."""
 
 import base64
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -92,9 +91,9 @@ async def _search(
     work: Work, indexes: Indexes, index: LiveIndex, data: bytes, k: int, *, thumbnails: bool
 ) -> tuple[list[Neighbour], Timing, float]:
     embedding, timing = await work.pipeline.embed(data, work.live.manifest, work.live.explainer, work.deadline)
-    started = time.perf_counter()
-    found = await indexes.search(index, embedding, k, thumbnails=thumbnails)
-    return found, timing, time.perf_counter() - started
+    with work.pipeline.stage("search") as searching:
+        found = await indexes.search(index, embedding, k, thumbnails=thumbnails)
+    return found, timing, searching.seconds
 
 
 def _neighbour(found: Neighbour) -> NeighbourBody:

@@ -46,14 +46,14 @@ class Pipeline:
 
     def rank(self, probabilities: npt.NDArray[np.float32], manifest: Manifest, top_k: int) -> Ranking:
         """The ranking of probabilities float32 [C]."""
-        with self._stage("rank"):
+        with self.stage("rank"):
             return rank(probabilities, manifest, top_k)
 
     async def infer(
         self, picture: bytes | Images, manifest: Manifest, batcher: Batcher, deadline: float
     ) -> tuple[npt.NDArray[np.float32], Timing]:
         """Probabilities float32 [C] of a file's bytes, or of pixels uint8 [H, W, 3] as the manifest wants them."""
-        with self._stage("decode") as decoding:
+        with self.stage("decode") as decoding:
             image = (
                 await self._decoder.decode(picture, manifest.input, manifest.name)
                 if isinstance(picture, bytes)
@@ -68,7 +68,7 @@ class Pipeline:
         self, data: bytes, manifest: Manifest, explainer: Explainer, deadline: float
     ) -> tuple[npt.NDArray[np.float32], Timing]:
         """The embedding float32 [D] of a file's bytes."""
-        with self._stage("decode") as decoding:
+        with self.stage("decode") as decoding:
             image = await self._decoder.decode(data, manifest.input, manifest.name)
         found = await explainer.explain(image, TOP_CLASS, deadline)
         self._observe("queue", found.queue_s, found.inference_s)
@@ -76,14 +76,15 @@ class Pipeline:
         return found.embedding, Timing(decoding.seconds, found.queue_s, found.inference_s)
 
     @contextmanager
-    def _stage(self, name: str) -> Iterator["_Stopwatch"]:
-        watch = _Stopwatch()
+    def stage(self, name: str) -> Iterator["Stopwatch"]:
+        """Tells the observer how long the block took; so does what it yields."""
+        watch = Stopwatch()
         yield watch
         watch.stop()
         self._observe(name, watch.seconds)
 
 
-class _Stopwatch:
+class Stopwatch:
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self.seconds = 0.0

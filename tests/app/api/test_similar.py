@@ -44,6 +44,14 @@ async def test_the_nearest_pictures_come_first_with_labels_and_thumbnails(root: 
     assert str(root) not in answer.text
 
 
+async def test_the_search_is_a_stage_of_the_metrics(root: Path) -> None:
+    async with searching(root) as served:
+        await served.http.post("/similar", files={"file": png(9)})
+        told = (await served.http.get("/metrics")).text
+    for stage in ("decode", "queue", "inference", "search"):
+        assert f'demitasse_stage_seconds_count{{stage="{stage}"}} 1.0' in told
+
+
 async def test_bodies_are_those_of_predict(root: Path) -> None:
     encoded = base64.b64encode(png(0)).decode()
     async with searching(root) as served:
