@@ -17,7 +17,7 @@ from app.registry import LiveVersion, Registry
 from models import nearest
 from models.indexes import IndexFolder, IndexManifest, IndexStore, InvalidIndex, Pictures, fingerprint
 from models.nearest import Embeddings, FaissMissing, Nearest
-from models.repository import RepositoryError, VersionFolder
+from models.repository import RepositoryError, VersionFolder, subfolders
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +120,8 @@ class Indexes:
     async def refresh(self) -> None:
         """Bring the indexes in line with the repository and with the versions that are live."""
         versions = {(live.folder.name, live.folder.version): live for live in self._registry.live}
-        if not versions:  # a volume may have gone away for a moment
-            return
+        if not versions or not await asyncio.to_thread(subfolders, self._store.root):
+            return  # a volume that has gone away must not take the indexes with it, as it takes no versions
         folders = await asyncio.to_thread(self._store.folders)
         for folder in folders:
             current = self._read.get((folder.model, folder.name))

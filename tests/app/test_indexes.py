@@ -133,6 +133,15 @@ async def test_an_index_is_live_while_its_version_is(tmp_path: Path, caplog: pyt
     assert _refusals(caplog) == []  # it is not broken for that
 
 
+async def test_a_repository_that_has_gone_away_takes_no_index_with_it(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    publish(publish_model(root))
+    async with looking(root) as (indexes, _):
+        root.rename(tmp_path / "unmounted")
+        await indexes.refresh()
+        assert _names(indexes.live) == [("cups", "photos", 3)]
+
+
 async def test_what_a_request_leaves_open_is_chosen(tmp_path: Path) -> None:
     cups, mugs = publish_model(tmp_path, "cups"), publish_model(tmp_path, "mugs")
     newer = publish_model(tmp_path, "mugs")
