@@ -7,7 +7,9 @@ animated (the first frame). Colour profiles are ignored, as they are in the data
 import io
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +68,15 @@ class TooManyPixels(ImageError):
     """The header claims more pixels than allowed, and nothing was decoded; or memory ran out."""
 
 
+class Box(NamedTuple):
+    """A part of a picture, its sides as fractions of the picture's width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
 def load_image(data: bytes, spec: InputSpec, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode a picture and bring it to the model's input.
 
@@ -99,29 +110,47 @@ def open_image(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image
 
 def to_pixels(image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
     """The second half of `load_image`, for a picture that has just been opened."""
+    with _within_memory(image):
+        _decode(image, lambda: _needed_size(image, spec))
+        return np.asarray(_render(image, spec), dtype=np.uint8)
+
+
+def seen(image: Image.Image, spec: InputSpec) -> Box:
+    """The part of the upright picture that became the model's input, after `to_pixels`."""
+    if spec.resize != "crop":
+        return Box(0.0, 0.0, 1.0, 1.0)
+    width, height = _upright_size(image)
+    left, top, right, bottom = _centre_box(width, height, spec.width / spec.height, spec.crop_fraction)
+    return Box(left / width, top / height, right / width, bottom / height)
+
+
+def upright(image: Image.Image, longest_side: int) -> Image.Image:
+    """The whole of a picture that has just been opened, as people see it: RGB, no side longer than that in pixels."""
+    with _within_memory(image):
+        _decode(image, lambda: _fitted(image.size, longest_side))
+        size, orientation = _fitted(image.size, longest_side), _orientation(image)
+        image = _in_full_colour(image)
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        return _finished(image, orientation)
+
+
+def _fitted(size: tuple[int, int], longest_side: int) -> tuple[int, int]:
+    scale = min(1.0, longest_side / max(size))
+    width, height = (max(1, round(side * scale)) for side in size)
+    return width, height
+
+
+@contextmanager
+def _within_memory(image: Image.Image) -> Iterator[None]:
     try:
-        _load(image, lambda: _needed_size(image, spec))
-        pixels = _render(image, spec)
+        yield
     except MemoryError as error:
         raise TooManyPixels(f"the picture of {image.width} x {image.height} pixels does not fit in memory") from error
-    return np.asarray(pixels, dtype=np.uint8)
 
 
-def shrunk(image: Image.Image, longest: int) -> Image.Image:
-    """A picture that has just been opened as people see it, RGB: whole and upright, no side longer than `longest`.
-
-    It is never enlarged, and carries no metadata. Raises an `ImageError`.
-    """
-    try:
-        _load(image, lambda: (longest, longest))
-        orientation = _orientation(image)
-        scale = min(1.0, longest / max(image.size))
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        small = _in_full_colour(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    except MemoryError as error:
-        raise TooManyPixels(f"the picture of {image.width} x {image.height} pixels does not fit in memory") from error
-    small.info = {}  # encoders would write its comment
-    return _finished(small, orientation)
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    return (image.height, image.width) if _orientation(image) in _LYING else image.size
 
 
 def _tile_pixels(image: Image.Image) -> int:
@@ -132,11 +161,11 @@ def _tile_pixels(image: Image.Image) -> int:
     return width * height if isinstance(width, int) and isinstance(height, int) else 0
 
 
-def _load(image: Image.Image, needed_size: Callable[[], tuple[int, int]]) -> None:
-    """Decode, a JPEG at the nearest scale above the width and height that are needed, which is asked for no other."""
+def _decode(image: Image.Image, needed: Callable[[], tuple[int, int]]) -> None:
+    """Decode all of it, a JPEG at the nearest DCT scale (1/2, 1/4, 1/8) above the size needed."""
     try:
         if image.format in ("JPEG", "MPO"):
-            image.draft(image.mode, needed_size())
+            image.draft(image.mode, needed())
         # Before anyone asks a PNG for its orientation: that loads it too, and a second load hides what the first found
         image.load()
     except _DECODER_ERRORS as error:
@@ -144,10 +173,7 @@ def _load(image: Image.Image, needed_size: Callable[[], tuple[int, int]]) -> Non
 
 
 def _needed_size(image: Image.Image, spec: InputSpec) -> tuple[int, int]:
-    """The smallest size, as stored, from which the target can be cut without enlarging.
-
-    JPEG's decoder takes the nearest DCT scale (1/2, 1/4, 1/8) above it.
-    """
+    """The smallest size, as stored, from which the target can be cut without enlarging."""
     height, width = spec.height, spec.width
     if _orientation(image) in _LYING:
         height, width = width, height
@@ -166,7 +192,6 @@ def _render(image: Image.Image, spec: InputSpec) -> Image.Image:
 
 
 def _finished(image: Image.Image, orientation: int) -> Image.Image:
-    """Upright, and over white."""
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     return _over_white(image) if image.mode == "RGBA" else image

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.manifest import InputSpec
-from models.preprocess import ImageError, UnreadableImage, load_image, open_image, shrunk, to_pixels
+from models.preprocess import ImageError, UnreadableImage, load_image, open_image, to_pixels, upright
 from training import data, photos
 from training.photos import Listing, Photo
 from training.splits import Split
@@ -125,5 +125,7 @@ def _of_listing(listing: Listing, source: str) -> Collection:
 
 def _jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    shrunk(image, THUMBNAIL_SIDE).save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    small = upright(image, THUMBNAIL_SIDE)
+    small.info = {}  # its comment would be written, too
+    small.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     return buffer.getvalue()

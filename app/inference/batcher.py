@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from app.inference.turns import Turns
 from app.priority import stand_back
 
 Clock = Callable[[], float]
+Result = TypeVar("Result")
 
 _SMOOTHING = 0.1  # weight of the newest batch in the running mean of seconds per image
 
@@ -60,16 +61,16 @@ class Device:
         started = list(self._since.values())
         return self._clock() - min(started) if started else 0.0
 
-    def run(self, infer: Infer, images: Sequence[Images]) -> asyncio.Future[Probabilities]:
+    def run(self, compute: Callable[[Images], Result], images: Sequence[Images]) -> asyncio.Future[Result]:
         """Begin to compute, in a thread. The caller holds a lane, so that one is free."""
-        return asyncio.get_running_loop().run_in_executor(self._threads, self._timed, infer, images)
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._timed, compute, images)
 
-    def _timed(self, infer: Infer, images: Sequence[Images]) -> Probabilities:
+    def _timed(self, compute: Callable[[Images], Result], images: Sequence[Images]) -> Result:
         """In the thread itself: an engine that hangs does so long after everybody has stopped waiting for it."""
         thread = threading.get_ident()
         self._since[thread] = self._clock()
         try:
-            return infer(np.stack(images))
+            return compute(np.stack(images))
         finally:
             del self._since[thread]
 

@@ -1,81 +1,92 @@
-"""What lies behind the answer to one image: its embedding and heat map, computed in turn with batches."""
+"""Explanations of one version: one picture at a time, in turn with the batches that share its device."""
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import DeadlinePassed, InferenceFailed
+from app.errors import DeadlinePassed, InferenceFailed, Unimplemented
 from app.inference.batcher import Clock, Device
-from app.inference.engines.base import Engine, Explanation, Images, Probabilities
+from app.inference.engines.base import Engine, Explanation, Images, Unexplained
+
+Heatmap = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Explained:
-    """Of one image: probabilities float32 [C], embedding float32 [D], heatmap float32 [h, w] where there is one."""
+    """Of one picture: probabilities float32 [C], embedding float32 [D], the engine's heat map float32 [h, w].
+
+    `heatmap` is None where the version has none. `queue_s` and `inference_s` are the seconds that it waited and took.
+    """
 
     probabilities: npt.NDArray[np.float32]
     embedding: npt.NDArray[np.float32]
-    heatmap: npt.NDArray[np.float32] | None
+    heatmap: Heatmap | None
     queue_s: float
     inference_s: float
 
 
 class Explainer:
-    """One image at a time of one version, in a lane of the device. Needs a running event loop."""
+    """What a version's engine explains, for callers who may leave at any time. Needs a running event loop."""
 
     def __init__(self, engine: Engine, device: Device, name: str = "", clock: Clock = time.monotonic) -> None:
+        """Explainers and batchers of the same `name` take turns at the device together."""
         self._engine = engine
         self._device = device
         self._name = name
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._one = asyncio.Lock()  # engines are made for it
 
     async def explain(self, image: Images, class_id: int, deadline: float) -> Explained:
-        """Explain uint8 [H, W, 3] for a class, or for `TOP_CLASS`. `deadline` is a time of the clock.
+        """Explain uint8 [H, W, 3] for a class, or for `TOP_CLASS`. `deadline` is a time of the explainer's clock.
 
-        Raises `DeadlinePassed` where the deadline came first, `InferenceFailed` where the engine failed.
+        Raises `DeadlinePassed` where the deadline came first, `Unimplemented` where the version has nothing that
+        explains it, `InferenceFailed` where the engine failed.
         """
         queued_at = self._clock()
-        await self._turn.acquire()
-        try:
+        with ExitStack() as held:
+            await self._one.acquire()
+            held.callback(self._one.release)
             lane = await self._device.turns.acquire(self._name)
-        except BaseException:
-            self._turn.release()
-            raise
-        started = self._clock()
-        found: list[Explanation] = []
-
-        def compute(images: Images) -> Probabilities:
-            found.append(self._engine.explain(images, np.array([class_id], np.int32)))
-            return found[0].probabilities
-
-        def done(computing: asyncio.Future[Probabilities]) -> None:  # whoever waits for it, or has left
-            self._device.turns.release(lane)
-            self._turn.release()
-            if not computing.cancelled():
-                computing.exception()
-
-        late = started - deadline
-        if late >= 0:
-            self._device.turns.release(lane)
-            self._turn.release()
-            raise DeadlinePassed(f"the deadline passed {late * 1000:.0f} ms ago, in the queue")
-        computing = self._device.run(compute, [image])
-        computing.add_done_callback(done)
+            held.callback(self._device.turns.release, lane)
+            started = self._clock()
+            if started >= deadline:
+                raise DeadlinePassed(f"the deadline passed {(started - deadline) * 1000:.0f} ms ago, in the queue")
+            explain = partial(self._engine.explain, class_ids=np.array([class_id], np.int32))
+            computing = self._device.run(explain, [image])
+            # Held until the engine is done, which a caller who leaves does not change
+            computing.add_done_callback(partial(_computed, held.pop_all().close))
         try:
-            await asyncio.shield(computing)
+            found = await asyncio.shield(computing)
+            _check(found)
+        except Unexplained as error:
+            raise Unimplemented(str(error)) from error
         except Exception as error:
-            raise InferenceFailed("the model failed on this image") from error
-        (explanation,) = found
-        if not np.isfinite(explanation.embedding).all():
-            raise InferenceFailed("the model gave numbers that are not finite for this image")
-        return Explained(
-            np.array(explanation.probabilities[0]),
-            np.array(explanation.embedding[0]),
-            None if explanation.heatmap is None else np.array(explanation.heatmap[0]),
-            started - queued_at,
-            self._clock() - started,
-        )
+            raise InferenceFailed("the model failed to explain this image") from error
+        heatmap = None if found.heatmap is None else found.heatmap[0]
+        took = self._clock() - started
+        return Explained(found.probabilities[0], found.embedding[0], heatmap, started - queued_at, took)
+
+
+def positive(heatmap: Heatmap) -> Heatmap:
+    """The evidence for the class alone, float32 [h, w] from 0 to 1, which is where most lies; all 0 without any."""
+    evidence = np.maximum(heatmap, 0)
+    most = evidence.max()
+    return evidence / most if most > 0 else evidence
+
+
+def _computed(release: Callable[[], None], computing: "asyncio.Future[Explanation]") -> None:
+    release()
+    if not computing.cancelled():
+        computing.exception()  # which nobody else may ask for
+
+
+def _check(found: Explanation) -> None:
+    arrays = [array for array in (found.probabilities, found.embedding, found.heatmap) if array is not None]
+    if not all(len(array) == 1 and np.isfinite(array).all() for array in arrays):
+        raise ValueError(f"the engine gave {[array.shape for array in arrays]} for one image, or numbers not finite")

@@ -16,7 +16,6 @@ import pytest
 from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
 from app.inference.batcher import Batcher, Device
 from app.inference.engines import EngineFactory
-from app.inference.engines.base import Engine
 from app.inference.explain import Explainer
 from app.registry import LiveVersion, Registry
 from models.manifest import Manifest
@@ -32,11 +31,9 @@ async def _registry(root: Path, load_engine: EngineFactory = FakeEngine, **optio
             engine, device, max_batch_size=2, batch_wait_s=0, queue_size=9, observe=lambda size, failed: None
         )
     )
-
-    def explainer(engine: Engine, manifest: Manifest) -> Explainer:
-        return Explainer(engine, device)
-
-    registry = Registry(ModelRepository(root), load_engine, make, explainer, 2, **options)
+    registry = Registry(
+        ModelRepository(root), load_engine, make, lambda engine, _: Explainer(engine, device), 2, **options
+    )
     try:
         yield registry
     finally:

@@ -17,7 +17,17 @@ import pytest
 from PIL import ExifTags, Image, ImageFilter
 
 from models.manifest import InputSpec
-from models.preprocess import ImageError, TooManyPixels, UnreadableImage, UnsupportedImage, load_image
+from models.preprocess import (
+    ImageError,
+    TooManyPixels,
+    UnreadableImage,
+    UnsupportedImage,
+    load_image,
+    open_image,
+    seen,
+    to_pixels,
+    upright,
+)
 
 # In production `models.preprocess` silences these remarks on damaged metadata; pytest's own filters come before it.
 REMARKS = [f"PIL.{name}" for name in ("JpegImagePlugin", "PngImagePlugin", "TiffImagePlugin")]
@@ -521,3 +531,67 @@ def test_loading_in_many_threads_gives_the_same_pixels() -> None:
         found = list(pool.map(lambda data: load(data, 16, 20), files))
     assert len(files) > 200
     np.testing.assert_array_equal(found, expected)
+
+
+def _open(image: Image.Image, format_: str, **options: object) -> Image.Image:
+    return open_image(encode(image, format_, **options))
+
+
+def _ramps(width: int, height: int) -> Image.Image:
+    """Red grows from left to right, green from top to bottom."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.linspace(0, 255, width), np.linspace(0, 255, height)[:, None]
+    return Image.fromarray(pixels)
+
+
+def _turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("size", [(400, 300), (300, 400), (2000, 40), (40, 2000), (1203, 901)])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF"])
+def test_what_is_said_to_be_seen_is_what_the_model_gets(
+    format_: str, size: tuple[int, int], orientation: int, resize: str
+) -> None:
+    fraction = 0.875 if resize == "crop" else 1.0
+    spec = InputSpec.model_validate({"height": 60, "width": 90, "resize": resize, "crop_fraction": fraction})
+    image = _open(_ramps(*size), format_, exif=_turned(orientation))
+    pixels = to_pixels(image, spec)
+    region = seen(image, spec)
+
+    whole = np.asarray(upright(_open(_ramps(*size), format_, exif=_turned(orientation)), 4000), float)
+    height, width, _ = whole.shape
+    assert (height > width) == ((size[1] > size[0]) != (orientation in (6, 8)))
+    rows = (region.top + (np.arange(60) + 0.5) / 60 * (region.bottom - region.top)) * height
+    columns = (region.left + (np.arange(90) + 0.5) / 90 * (region.right - region.left)) * width
+    expected = whole[rows.astype(int)][:, columns.astype(int)]
+    # Bicubic resampling bends the ramps at the edges of the picture, and a DCT scale rounds its sides
+    assert np.abs(pixels - expected)[2:-2, 2:-2, :2].max() < 12
+    assert np.abs(pixels - expected)[..., :2].mean() < 4
+    if resize == "stretch":
+        assert region == (0.0, 0.0, 1.0, 1.0)
+    else:
+        assert (region.right - region.left) * width / ((region.bottom - region.top) * height) == pytest.approx(
+            1.5, rel=2e-3
+        )
+
+
+@pytest.mark.parametrize(("size", "expected"), [((400, 100), (200, 50)), ((100, 4000), (5, 200)), ((9, 7), (9, 7))])
+def test_an_upright_picture_is_in_proportion_and_never_enlarged(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    found = upright(_open(_ramps(*size), "JPEG"), 200)
+    assert (found.size, found.mode) == (expected, "RGB")
+    assert upright(_open(_ramps(*size), "JPEG", exif=_turned(6)), 200).size == expected[::-1]
+
+
+def test_an_upright_picture_has_the_colours_that_people_see() -> None:
+    grey = Image.fromarray(np.full((4, 4), 50000, np.uint16))
+    assert upright(_open(grey, "PNG"), 9).getpixel((1, 1)) == (195, 195, 195)
+    assert upright(_open(Image.new("RGBA", (4, 4), (255, 0, 0, 0)), "PNG"), 9).getpixel((1, 1)) == WHITE
+    with pytest.raises(UnreadableImage):
+        upright(open_image(encode(photo(64, 64), "PNG")[:-400]), 32)

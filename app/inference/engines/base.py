@@ -23,6 +23,10 @@ class EngineError(Exception):
     """An engine that can't be had here, or a version that it can't run as its manifest says."""
 
 
+class Unexplained(EngineError):
+    """A version that holds nothing that explains it."""
+
+
 Infer = Callable[[Images], Probabilities]
 
 
@@ -62,7 +66,8 @@ class Engine(Protocol):
     def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
         """Explain images uint8 [N, H, W, 3]; class_ids int32 [N] are those of the heat maps, or `TOP_CLASS`.
 
-        What it needs is loaded at its first call, which takes longer. Raises `EngineError` where that fails.
+        What it needs is loaded at its first call, which takes longer. Raises `Unexplained` where the version has
+        nothing of that, `EngineError` where it can't be loaded.
         """
 
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from app.inference.engines.base import ClassIds, EngineError, Explanation, Images, Infer, Probabilities
+from app.inference.engines.base import ClassIds, EngineError, Explanation, Images, Infer, Probabilities, Unexplained
 from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
 from models.quiet import without_openvino_telemetry
@@ -62,7 +62,7 @@ class OpenVinoEngine:
             model = ov.Core().read_model(self._path)
             names = {name for port in model.outputs for name in port.get_names()}
             if _EMBEDDING not in names:
-                raise EngineError(f"{self._path}: it was exported without explanations; export it again")
+                raise Unexplained("the version was exported without explanations; export it again")
             model = _pruned(model, *(name for name in (_OUTPUT, _EMBEDDING, _HEATMAP) if name in names))
             # As one of the lanes, beside which others compute
             (request,) = self._requests(model, max(1, self._threads // max(1, len(self.lanes))), 1)

@@ -61,6 +61,7 @@ class TensorFlowEngine:
 
     @cached_property
     def _explaining(self) -> tuple[_Compute, list[str]]:
+        """Loaded again: of the model that predicts, nothing was kept that it does not need."""
         return self._load(_EXPLAIN, _OUTPUT, _EMBEDDING, _HEATMAP)
 
     def _load(self, signature: str, *outputs: str) -> tuple[_Compute, list[str]]:
