@@ -12,11 +12,14 @@
     inference/batcher.py           pixels wait for the engine, share a batch, and come back as probabilities
     inference/rank.py              probabilities -> top-k labels, reliable or not, prediction set
 
-`api/similar.py` finds pictures of the indexes that `indexes.py` keeps, by an embedding that `inference/explain.py` has
-computed in turn with batches. `api/protocols/` says the same as `predict.py` in the words of other servers and of the
-clouds, through `api/work.py`; `platforms.py` reads what a cloud sets in the environment. `inference/turns.py` has
-models take turns at threads and engine, `cores.py` and `priority.py` say what threads may take; `inference/engines/`
-holds what computes; `registry.py` keeps the versions that can answer; `errors.py` says all that can be said instead of
-an answer; `observability.py` names, times and logs all of it, `tracing.py` and `spans.py` for its caller's trace, too.
-Each part is independent of those above it in this list.
+`api/explain.py` goes the same way for one class of one picture, through `inference/explain.py`, where explanations wait
+for the device in turn with batches; `inference/overlay.py` paints them.
+`api/similar.py` finds pictures of the indexes that `indexes.py` keeps, by the embedding that comes with an explanation.
+
+`api/protocols/` says the same in the words of other servers and of the clouds, through `api/work.py`; `platforms.py`
+reads what a cloud sets in the environment. `inference/turns.py` has models take turns at threads and engine, `cores.py`
+and `priority.py` say what threads may take; `inference/engines/` holds what computes; `registry.py` keeps the versions
+that can answer; `errors.py` says all that can be said instead of an answer; `observability.py` names, times and logs
+all of it, `tracing.py` and `spans.py` for its caller's trace, too. Each part is independent of those above it in this
+list.
 """

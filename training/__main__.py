@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -103,11 +104,24 @@ def _parser() -> argparse.ArgumentParser:
 
     index_command.add_to(commands)
 
+    pointing = commands.add_parser(
+        "pointing", help="do heat maps point at their class, where two photos are side by side"
+    )
+    pointing.add_argument("model", help="NAME or NAME/VERSION, trained on photos that it sees whole")
+    pointing.add_argument("--data", type=Path, help="the file of Caltech-101, or the folder that holds it")
+    pointing.add_argument("--photos", type=Path, help="instead: the folder that the model was trained on")
+    pointing.add_argument("--engine", choices=["openvino", "tensorflow"], default="openvino")
+    pointing.set_defaults(command=_pointing)
+
     imagenet = commands.add_parser("import-imagenet", help="publish a network with its ImageNet weights")
     imagenet.add_argument("--backbone", default="efficientnet_lite0", help="or resnet34 or resnet50")
     imagenet.add_argument("--weights", type=Path, help=".pth, .npz or .h5 (default: the installed package)")
     imagenet.add_argument("--weights-sha256", metavar="HEX", help="the SHA-256 that the weights must have")
     imagenet.set_defaults(command=_import_imagenet)
+
+    export = commands.add_parser("export", help="publish a version's network again, in files as they are written today")
+    export.add_argument("model", help="NAME or NAME/VERSION; the highest version if none is named")
+    export.set_defaults(command=_export)
 
     publish = commands.add_parser("publish", help="copy a version to object storage: s3://, gs://, az://")
     publish.add_argument("model", help="NAME or NAME/VERSION; the highest version if none is named")
@@ -146,6 +160,15 @@ def _list(options: argparse.Namespace) -> None:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         _say(f"{name:<{width}}  {text}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    repository = ModelRepository(options.models)
+    folder = repository.find_named(options.model)
+    with without_native_chatter():
+        from training import reexport, run
+    published = reexport.reexport(repository, folder)
+    _say(run.summary(published, repository.read(published), options.models))
 
 
 def _publish(options: argparse.Namespace) -> None:
@@ -298,6 +321,25 @@ def _evaluate(options: argparse.Namespace) -> None:
         *evaluate.decision_figures(probabilities, test.classes, manifest.decision, source),
     )
     for metric in metrics:
+        _say(json.dumps(metric.model_dump()))
+
+
+def _pointing(options: argparse.Namespace) -> None:
+    repository = ModelRepository(options.models)
+    folder = repository.find_named(options.model)
+    manifest = repository.read(folder)
+    repository.verify(folder, manifest)
+    with without_native_chatter():
+        from training import data, photos, pointing
+    excluded = manifest.provenance.settings.get("exclude")
+    place = data.caltech101_folder(options.data) if options.photos is None else nullcontext(options.photos)
+    with place as root:
+        listing = photos.scan(root, excluded if isinstance(excluded, list) else ())
+        if [label.name for label in listing.labels] != [label.name for label in manifest.labels]:
+            raise data.DataError(f"{root} holds other classes than {options.model} knows; give its own with --photos")
+        explain = (pointing.by_ir if options.engine == "openvino" else pointing.by_saved_model)(folder.path)
+        pairs = list(pointing.compose(listing.test, manifest.input))
+    for metric in pointing.play(explain, pairs, f"{root.name}, test photos in {len(pairs):,} pairs"):
         _say(json.dumps(metric.model_dump()))
 
 

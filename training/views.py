@@ -1,9 +1,10 @@
 """Test-time augmentation inside the graph: the mean of the logits of several views of a picture."""
 
 import keras
+import numpy as np
 from keras import ops
 
-_WEIGHTS = {"plain": 0.25, "shifted": 0.125}
+_PLAIN, _SHIFTED = 0.25, 0.125
 
 
 def averaged(network: keras.Model, views: int) -> keras.Model:
@@ -18,10 +19,13 @@ def averaged(network: keras.Model, views: int) -> keras.Model:
     pixels = keras.Input(network.input_shape[1:], name="pixels")
     padded = ops.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="reflect")
     plain = network(pixels)
-    logits = _WEIGHTS["plain"] * (plain["logits"] + _mirrored(network, pixels))
+    logits, weights = [plain["logits"], _mirrored(network, pixels)], [_PLAIN, _PLAIN]
     for shifted in (padded[:, :height, :width], padded[:, 2:, 2:]):
-        logits += _WEIGHTS["shifted"] * (network(shifted)["logits"] + _mirrored(network, shifted))
-    outputs = {"logits": logits, "embedding": plain["embedding"], "features": plain["features"]}
+        logits += [network(shifted)["logits"], _mirrored(network, shifted)]
+        weights += [_SHIFTED, _SHIFTED]
+    # Not a sum of products: OpenVINO can't read the gradient of that, which heat maps need
+    mean = ops.tensordot(ops.stack(logits, axis=-1), np.array(weights, np.float32), axes=1)
+    outputs = {"logits": mean, "embedding": plain["embedding"], "features": plain["features"]}
     return keras.Model(pixels, outputs, name=f"{network.name}_{views}_views")
 
 

@@ -183,9 +183,13 @@ def result_of(ranking: Ranking, timing: Timing) -> ResultBody:
         ],
         reliable=ranking.reliable,
         prediction_set=None if ranking.prediction_set is None else list(ranking.prediction_set),
-        timing_ms=TimingBody(
-            decode=round(timing.decode_s * 1000, 3),
-            queue=round(timing.queue_s * 1000, 3),
-            inference=round(timing.inference_s * 1000, 3),
-        ),
+        timing_ms=timing_of(timing),
+    )
+
+
+def timing_of(timing: Timing) -> TimingBody:
+    return TimingBody(
+        decode=round(timing.decode_s * 1000, 3),
+        queue=round(timing.queue_s * 1000, 3),
+        inference=round(timing.inference_s * 1000, 3),
     )

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.api import catalogue, health, predict, similar
+from app.api import catalogue, explain, health, predict, similar
 from app.api.protocols import sagemaker, tensorflow_serving, vertex
 from app.api.protocols.v2 import routes as v2
 from app.settings import Settings
@@ -12,6 +12,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     # First, for an operator may name a path that the service has already, such as /predict
     app.include_router(vertex.router(settings.aip_health_route, settings.aip_predict_route))
     app.include_router(predict.router)  # POST /predict, /predict/batch
+    app.include_router(explain.router)  # POST /explain
     app.include_router(catalogue.router)  # GET /models, /models/{name}, /models/{name}/versions/{version}
     app.include_router(similar.router)  # POST /similar, GET /indexes
     app.include_router(health.router)  # GET /health/live, /health/ready, /metrics

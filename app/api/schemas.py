@@ -49,6 +49,31 @@ class PredictBody(ResultBody, ServedBody):
     """One picture's answer. pydantic orders the fields of the last base first."""
 
 
+class RegionBody(_Body):
+    """Sides of a part of the picture, as fractions of its width and height."""
+
+    left: float = Field(ge=0.0, le=1.0, examples=[0.06])
+    top: float = Field(ge=0.0, le=1.0, examples=[0.0])
+    right: float = Field(ge=0.0, le=1.0, examples=[0.94])
+    bottom: float = Field(ge=0.0, le=1.0, examples=[1.0])
+
+
+class ExplainBody(ServedBody):
+    class_id: int = Field(description="of the class that is explained", examples=[967])
+    label: str = Field(examples=["espresso"])
+    confidence: float = Field(ge=0.0, le=1.0, description="calibrated probability of that class", examples=[0.93])
+    method: str = Field(examples=["grad-cam"])
+    heatmap: list[list[float]] = Field(
+        description="rows of numbers from 0 to 1: how much of the evidence for the class lies there, against most; "
+        "all 0 where there is none",
+        examples=[[[0.0, 0.31], [0.12, 1.0]]],
+    )
+    region: RegionBody = Field(
+        description="what the model saw of the picture, as people see it; the heat map covers it"
+    )
+    timing_ms: TimingBody
+
+
 class ErrorDetail(_Body):
     code: str = Field(description="for programs; see app/errors.py", examples=["unknown_model"])
     message: str = Field(description="for people: what was expected and what came")
@@ -150,13 +175,13 @@ _MEANING = {
     400: "The picture or the body can't be read",
     401: "No API key, or one that is not known",
     404: "Unknown model or version",
-    406: "The caller takes no JSON",
+    406: "The caller takes no type that is answered",
     413: "The body or the picture is over its limit",
     415: "Not a picture, or of a content type that is not taken",
     422: "A parameter or field is missing or out of range",
     429: "The queue is full, or the key's rate used up; `Retry-After` says when to come back",
     500: "The service failed; its log has the request id",
-    501: "What it takes is not installed here",
+    501: "The version lacks what is asked for, or it is not installed here",
     503: "Not ready, or draining",
     504: "The deadline passed",
 }

@@ -6,10 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api import upload
-from app.api.predict import ERRORS, IMAGE_BODY, LabelQuery
+from app.api.predict import ERRORS, IMAGE_BODY, LabelQuery, timing_of
 from app.api.schemas import IndexBody, IndexesBody, NeighbourBody, SearchTimingBody, SimilarBody, error_responses
 from app.api.work import Work, begun, unless_disconnected
 from app.indexes import Indexes, LiveIndex, Neighbour
+from app.inference.engines.base import TOP_CLASS
 from app.inference.pipeline import Timing
 
 DEFAULT_K, MOST_K = 10, 100
@@ -58,12 +59,7 @@ async def similar(
         version=live.folder.version,
         request_id=request.state.request_id,
         neighbours=[_neighbour(each) for each in found],
-        timing_ms=SearchTimingBody(
-            decode=round(timing.decode_s * 1000, 3),
-            queue=round(timing.queue_s * 1000, 3),
-            inference=round(timing.inference_s * 1000, 3),
-            search=round(search_s * 1000, 3),
-        ),
+        timing_ms=SearchTimingBody(**dict(timing_of(timing)), search=round(search_s * 1000, 3)),
     )
     return Response(body.model_dump_json(), media_type="application/json")
 
@@ -90,9 +86,10 @@ async def list_indexes(request: Request) -> IndexesBody:
 async def _search(
     work: Work, indexes: Indexes, index: LiveIndex, data: bytes, k: int, *, thumbnails: bool
 ) -> tuple[list[Neighbour], Timing, float]:
-    embedding, timing = await work.pipeline.embed(data, work.live.manifest, work.live.explainer, work.deadline)
+    live = work.live
+    explained, _, timing = await work.pipeline.explain(data, live.manifest, live.explainer, TOP_CLASS, work.deadline)
     with work.pipeline.stage("search") as searching:
-        found = await indexes.search(index, embedding, k, thumbnails=thumbnails)
+        found = await indexes.search(index, explained.embedding, k, thumbnails=thumbnails)
     return found, timing, searching.seconds
 
 

@@ -5,16 +5,25 @@ decoded on the spot: the way to a thread and back takes longer.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar, TypeVarTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from app.errors import TooManyPixels, UnreadableImage, UnsupportedMediaType
 from app.inference.engines.base import Images
+from app.inference.overlay import overlay
 from app.inference.turns import Turns
 from app.priority import stand_back
 from models import preprocess
 from models.manifest import InputSpec
+from models.preprocess import Box
+
+Result = TypeVar("Result")
+Given = TypeVarTuple("Given")
 
 # A header of JPEG or PNG is read in microseconds; other formats may take their memory while they are opened
 _THUMBNAIL_FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
@@ -38,12 +47,29 @@ class Decoder:
                 image = preprocess.open_image(data, self._max_pixels)
                 if image.width * image.height <= _THUMBNAIL_PIXELS:
                     return preprocess.to_pixels(image, spec)
-            async with self._turns.take(model):
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._pool, preprocess.load_image, data, spec, self._max_pixels)
+            return await self._in_turn(model, preprocess.load_image, data, spec, self._max_pixels)
+
+    async def look(self, data: bytes, spec: InputSpec, model: str = "") -> tuple[Images, Box]:
+        """As `decode`, and the part of the upright picture that this is."""
+        with _in_our_words():
+            return await self._in_turn(model, _look, data, spec, self._max_pixels)
+
+    async def overlay(self, data: bytes, heat: npt.NDArray[np.float32], region: Box, model: str = "") -> bytes:
+        """PNG of the upright picture with heat float32 [h, w], from 0 to 1, over its `region`. Raises as `decode`."""
+        with _in_our_words():
+            return await self._in_turn(model, overlay, data, heat, region, self._max_pixels)
+
+    async def _in_turn(self, model: str, work: Callable[[*Given], Result], *given: *Given) -> Result:
+        async with self._turns.take(model):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _look(data: bytes, spec: InputSpec, max_pixels: int) -> tuple[Images, Box]:
+    image = preprocess.open_image(data, max_pixels)
+    return preprocess.to_pixels(image, spec), preprocess.seen(image, spec)
 
 
 @contextmanager

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from app.inference.batcher import Batcher
 from app.inference.decode import Decoder
-from app.inference.engines.base import TOP_CLASS, Images
-from app.inference.explain import Explainer
+from app.inference.engines.base import Images
+from app.inference.explain import Explained, Explainer, Heatmap
 from app.inference.rank import Ranking, rank
 from models.manifest import Manifest
+from models.preprocess import Box
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,20 @@ class Pipeline:
         self._observe("inference", inference.inference_s)
         return inference.probabilities, Timing(decoding.seconds, inference.queue_s, inference.inference_s)
 
-    async def embed(
-        self, data: bytes, manifest: Manifest, explainer: Explainer, deadline: float
-    ) -> tuple[npt.NDArray[np.float32], Timing]:
-        """The embedding float32 [D] of a file's bytes."""
+    async def explain(
+        self, data: bytes, manifest: Manifest, explainer: Explainer, class_id: int, deadline: float
+    ) -> tuple[Explained, Box, Timing]:
+        """Explain one picture for a class, or for `TOP_CLASS`, and say which part of it the model saw."""
         with self.stage("decode") as decoding:
-            image = await self._decoder.decode(data, manifest.input, manifest.name)
-        found = await explainer.explain(image, TOP_CLASS, deadline)
-        self._observe("queue", found.queue_s, found.inference_s)
-        self._observe("inference", found.inference_s)
-        return found.embedding, Timing(decoding.seconds, found.queue_s, found.inference_s)
+            image, region = await self._decoder.look(data, manifest.input, manifest.name)
+        explained = await explainer.explain(image, class_id, deadline)
+        self._observe("queue", explained.queue_s, explained.inference_s)
+        self._observe("inference", explained.inference_s)
+        return explained, region, Timing(decoding.seconds, explained.queue_s, explained.inference_s)
+
+    async def overlay(self, data: bytes, heat: Heatmap, region: Box, manifest: Manifest) -> bytes:
+        """PNG of the picture with heat float32 [h, w], from 0 to 1, laid over what the model saw."""
+        return await self._decoder.overlay(data, heat, region, manifest.name)
 
     @contextmanager
     def stage(self, name: str) -> Iterator["Stopwatch"]:

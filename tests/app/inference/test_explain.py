@@ -1,81 +1,167 @@
-"""Explanations take turns with batches, one at a time of each version."""
+"""Explanations take turns with batches, and survive their callers."""
 
 import asyncio
-import math
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from app.errors import DeadlinePassed, InferenceFailed
-from app.inference.batcher import Device
-from app.inference.engines.base import Explanation
-from app.inference.explain import Explainer
-from tests.app.conftest import FakeEngine, until
+from app.errors import DeadlinePassed, InferenceFailed, Unimplemented
+from app.inference.batcher import Batcher, Device
+from app.inference.engines.base import TOP_CLASS, EngineError, Explanation, Unexplained
+from app.inference.explain import Explainer, positive
+from tests.app.conftest import ExplainingEngine, until
 
-IMAGE = np.full((2, 2, 3), 51, np.uint8)
+NEVER = float("inf")
 
 
-class Held(FakeEngine):
+def _image(shade: int) -> np.ndarray:
+    return np.full((2, 2, 3), shade, np.uint8)
+
+
+class _Held(ExplainingEngine):
+    """Explains once for each time that it is let."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.leave = threading.Semaphore(0)
-        self.at_once = self.most_at_once = self.calls = 0
+        self.at_once = self.most_at_once = 0
+        self._leave = threading.Semaphore(0)
 
     def explain(self, images: np.ndarray, class_ids: np.ndarray) -> Explanation:
-        self.calls += 1
         self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        assert self.leave.acquire(timeout=20)
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        assert self._leave.acquire(timeout=20)
         self.at_once -= 1
         return super().explain(images, class_ids)
 
+    def let(self, times: int = 1) -> None:
+        self._leave.release(times)
 
-async def test_one_at_a_time_of_a_version_whatever_the_lanes() -> None:
-    engine, device = Held(), Device(lanes=4)
-    explainer = Explainer(engine, device)
-    tasks = [asyncio.create_task(explainer.explain(IMAGE, -1, math.inf)) for _ in range(5)]
-    await until(lambda: engine.calls)
-    engine.leave.release(5)
-    found = await asyncio.gather(*tasks)
+
+@asynccontextmanager
+async def _explainer(engine: Any, lanes: int = 1, **options: Any) -> AsyncIterator[tuple[Explainer, Device]]:
+    device = Device(lanes)
+    try:
+        yield Explainer(engine, device, **options), device
+    finally:
+        device.close()
+
+
+async def test_explanation_is_that_of_the_picture_and_of_the_class() -> None:
+    async with _explainer(ExplainingEngine()) as (explainer, device):
+        found = await explainer.explain(_image(51), 2, NEVER)
+        top = await explainer.explain(_image(51), TOP_CLASS, NEVER)
+        assert device.turns.free == 1
+    np.testing.assert_allclose(found.probabilities, [0.8, 0.2, 0])
+    np.testing.assert_allclose(found.embedding, [0.2, 0.8])
+    assert found.heatmap is not None
+    assert found.heatmap.shape == (2, 2)
+    assert (found.heatmap[0, 0], top.heatmap[0, 0]) == (2, TOP_CLASS)  # type: ignore[index]
+    assert found.queue_s >= 0
+    assert found.inference_s > 0
+
+
+async def test_one_is_explained_at_a_time_whatever_the_lanes() -> None:
+    engine = _Held()
+    async with _explainer(engine, lanes=2) as (explainer, device):
+        tasks = [asyncio.create_task(explainer.explain(_image(shade), 0, NEVER)) for shade in (0, 51, 102)]
+        await until(lambda: engine.at_once)
+        assert device.turns.free == 1  # the other lane is for other versions' batches
+        engine.let(3)
+        found = await asyncio.gather(*tasks)
     assert engine.most_at_once == 1
-    np.testing.assert_allclose([each.embedding for each in found], [[0.8, 0.2, 0]] * 5, atol=1e-6)
-    assert [each.heatmap for each in found] == [None] * 5
-    device.close()
+    np.testing.assert_allclose([each.probabilities[1] for each in found], [0, 0.2, 0.4])
 
 
-async def test_a_caller_who_leaves_while_it_is_computed_gives_its_lane_back_when_that_ends() -> None:
-    engine, device = Held(), Device()
-    explainer = Explainer(engine, device)
-    first = asyncio.create_task(explainer.explain(IMAGE, -1, math.inf))
-    await until(lambda: engine.calls)
-    first.cancel()
-    waiting = asyncio.create_task(explainer.explain(IMAGE, -1, math.inf))
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    assert (device.turns.free, engine.calls) == (0, 1)
-    waiting.cancel()  # who only waits leaves at once
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    engine.leave.release(2)
-    assert (await explainer.explain(IMAGE, -1, math.inf)).embedding.shape == (3,)
-    assert device.turns.free == 1
-    device.close()
+async def test_caller_who_leaves_costs_nothing_before_its_turn_and_keeps_the_lane_until_the_engine_is_done() -> None:
+    engine = _Held()
+    async with _explainer(engine) as (explainer, device):
+        first, second, third = (asyncio.create_task(explainer.explain(_image(0), 0, NEVER)) for _ in range(3))
+        await until(lambda: engine.at_once)
+        first.cancel()
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        assert (device.turns.free, engine.at_once) == (0, 1)
+        engine.let(2)
+        await third
+        assert (device.turns.free, engine.explained) == (1, 2)
 
 
-async def test_one_that_is_late_is_not_computed_and_one_that_fails_fails_alone() -> None:
-    class Failing(FakeEngine):
-        def explain(self, images: np.ndarray, class_ids: np.ndarray) -> Any:
-            if images.max() == 255:
-                raise RuntimeError("poison")
-            return super().explain(images * np.uint8(1), class_ids)
+async def test_late_explanation_is_refused_before_it_costs_inference() -> None:
+    engine = ExplainingEngine()
+    async with _explainer(engine, clock=lambda: 7.0) as (explainer, device):
+        with pytest.raises(DeadlinePassed, match="passed 1000 ms ago, in the queue"):
+            await explainer.explain(_image(0), 0, 6.0)
+        assert (engine.explained, device.turns.free) == (0, 1)
+        await explainer.explain(_image(0), 0, 7.1)
 
-    device = Device()
-    explainer = Explainer(Failing(), device, clock=lambda: 10.0)
-    with pytest.raises(DeadlinePassed, match="1500 ms ago"):
-        await explainer.explain(IMAGE, -1, 8.5)
-    with pytest.raises(InferenceFailed):
-        await explainer.explain(np.full_like(IMAGE, 255), -1, math.inf)
-    assert (await explainer.explain(IMAGE, -1, math.inf)).probabilities.shape == (3,)
-    device.close()
+
+async def test_batches_of_the_same_model_get_their_turn_between_explanations() -> None:
+    engine, order = _Held(), []
+    async with _explainer(engine, name="cups") as (explainer, device):
+        batcher = Batcher(
+            engine,
+            device,
+            max_batch_size=2,
+            batch_wait_s=0,
+            queue_size=9,
+            observe=lambda size, failed: None,
+            name="cups",
+        )
+
+        async def note(what: str, work: Any) -> None:
+            await work
+            order.append(what)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(note("explanation", explainer.explain(_image(0), 0, NEVER)))
+            await until(lambda: engine.at_once)
+            group.create_task(note("batch", batcher.submit(_image(0), NEVER)))
+            await until(lambda: batcher.queued)
+            engine.let(3)
+        await batcher.close()
+    assert order.index("batch") < 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (Unexplained("export it again"), Unimplemented),
+        (EngineError("gone"), InferenceFailed),
+        (OSError(), InferenceFailed),
+    ],
+)
+async def test_failure_is_the_callers_alone_and_frees_the_lane(
+    failure: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ExplainingEngine()
+    async with _explainer(engine) as (explainer, device):
+        with monkeypatch.context() as patched:
+
+            def fail(images: np.ndarray, class_ids: np.ndarray) -> Explanation:
+                raise failure
+
+            patched.setattr(engine, "explain", fail)
+            with pytest.raises(expected):
+                await explainer.explain(_image(0), 0, NEVER)
+        await explainer.explain(_image(0), 0, NEVER)
+        assert device.turns.free == 1
+
+
+async def test_numbers_that_are_none_are_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ExplainingEngine()
+    found = engine.explain(_image(0)[None], np.array([0]))
+    broken = Explanation(found.probabilities, found.embedding, np.full((1, 2, 2), np.nan, np.float32))
+    monkeypatch.setattr(engine, "explain", lambda images, class_ids: broken)
+    async with _explainer(engine) as (explainer, _):
+        with pytest.raises(InferenceFailed, match="the model failed to explain"):
+            await explainer.explain(_image(0), 0, NEVER)
+
+
+def test_positive_evidence_is_divided_by_the_most() -> None:
+    np.testing.assert_allclose(positive(np.array([[-3, 1], [4, 0]], np.float32)), [[0, 0.25], [1, 0]])
+    np.testing.assert_array_equal(positive(np.array([[-3, -1]], np.float32)), [[0, 0]])
