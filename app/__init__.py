@@ -16,10 +16,11 @@
 for the device in turn with batches; `inference/overlay.py` paints them.
 `api/similar.py` finds pictures of the indexes that `indexes.py` keeps, by the embedding that comes with an explanation.
 
-`api/protocols/` says the same in the words of other servers and of the clouds, through `api/work.py`; `platforms.py`
-reads what a cloud sets in the environment. `inference/turns.py` has models take turns at threads and engine, `cores.py`
-and `priority.py` say what threads may take; `inference/engines/` holds what computes; `registry.py` keeps the versions
-that can answer; `errors.py` says all that can be said instead of an answer; `observability.py` names, times and logs
-all of it, `tracing.py` and `spans.py` for its caller's trace, too. Each part is independent of those above it in this
-list.
+`web/` is the page at `/`, which asks like anybody else; `api/web.py` serves it. `api/protocols/` says the same in the
+words of other servers and of the clouds, through `api/work.py`; `platforms.py` reads what a cloud sets in the
+environment. `inference/turns.py` has models take turns at threads and engine, `cores.py` and `priority.py` say what
+threads may take; `inference/engines/` holds what computes; `registry.py` keeps the versions that can answer;
+`errors.py` says all that can be said instead of an answer; `observability.py` names, times and logs all of it,
+`tracing.py` and `spans.py` for its caller's trace, too. `batch/` goes the same way from `inference/` on, without HTTP
+and on Ray, for pictures by the million. Each part is independent of those above it in this list.
 """

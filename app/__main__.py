@@ -14,7 +14,7 @@ from app.inference.engines.base import EngineError
 from app.keys import KeysError
 from app.observability import configure_logging
 from app.registry import Registry
-from app.settings import Settings
+from app.settings import Settings, problems
 
 logger = logging.getLogger("app")
 
@@ -28,9 +28,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"error: {name}: {problem['msg']}, got {problem['input']!r}\n")
+        sys.stderr.write("".join(f"error: {problem}\n" for problem in problems(error)))
         return 2
     if arguments[:1] == ["keys"]:
         return keys_command.run(arguments[1:], settings.api_keys_file)

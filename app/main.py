@@ -1,14 +1,11 @@
 """The application: its parts put together, and their life from start to stop."""
 
 import asyncio
-import hashlib
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -32,12 +29,11 @@ from app.inference.explain import Explainer
 from app.inference.pipeline import Pipeline, StageObserver
 from app.observability import Metrics, ObservabilityMiddleware, RequestLog
 from app.registry import Registry
+from app.repository import open_repository
 from app.settings import Settings
 from app.tracing import spans_wanted
 from models.indexes import IndexStore
 from models.manifest import Manifest
-from models.repository import ModelRepository
-from models.storage import Mirror
 
 if TYPE_CHECKING:  # OpenTelemetry may not be installed
     from app.spans import Spans
@@ -81,7 +77,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         decoder = Decoder(max(1, settings.decode_threads // settings.workers), settings.max_image_pixels)
         closing = ExitStack()
-        repository, fetch, interval_s = _repository(settings, closing)
+        repository, fetch, interval_s = open_repository(settings, closing)
         registry = Registry(
             repository=repository,
             fetch=fetch,
@@ -189,20 +185,6 @@ def _spans() -> "Spans | None":
         logger.warning("OTEL_* asks for traces, which need the extra `otel`: %s", error)
         return None
     return Spans()
-
-
-def _repository(settings: Settings, closing: ExitStack) -> tuple[ModelRepository, Callable[[], None] | None, float]:
-    """The folder that is served, what brings it up to date, and how often that is done, in seconds."""
-    location = settings.model_repository
-    if isinstance(location, Path):
-        return ModelRepository(location), None, settings.reload_interval_s
-    caches = settings.model_cache
-    if caches is None:
-        # Of a name that nobody can guess and with access for nobody else: what lies there is run
-        made = tempfile.TemporaryDirectory(prefix="demitasse-models-", ignore_cleanup_errors=True)
-        caches = Path(closing.enter_context(made))
-    cache = caches / hashlib.sha256(location.encode()).hexdigest()[:16]  # one for each address
-    return ModelRepository(cache), Mirror(location, cache).refresh, settings.storage_interval_s
 
 
 async def _load_and_watch(

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app import platforms
@@ -188,3 +188,11 @@ class Settings(BaseSettings):
     def _in_any_case(cls, value: object) -> object:
         """LOG_LEVEL=INFO is what most other programs want."""
         return value.lower() if isinstance(value, str) else value
+
+
+def problems(error: ValidationError) -> list[str]:
+    """What is wrong with which variable, a sentence for each."""
+    return [
+        f"{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}, got {problem['input']!r}"
+        for problem in error.errors()
+    ]

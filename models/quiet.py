@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_CHATTER = re.compile(rb"^(WARNING: All log messages before absl|[IWE]\d{4} )")
+_CHATTER = re.compile(rb"^(WARNING: All log messages before absl|[IWE]\d{4} |\[[\d:, -]+ [IWE] \d+ \d+\] )")
 
 
 @contextmanager
 def without_native_chatter() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2, then pass on all but glog-style lines.
+    """Hold back what is written to file descriptor 2, then pass on all but glog-style lines, and Ray's.
 
     If the block raises, everything is passed on.
     """

@@ -53,7 +53,7 @@ class Mirror:
         call looks at it again.
         """
         self._repository.root.mkdir(parents=True, exist_ok=True)
-        storage, top = _opened(self._url)
+        storage, top = opened(self._url)
         try:
             storage.invalidate_cache()
             found = storage.find(top, detail=True)
@@ -176,7 +176,7 @@ def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
     """
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
-    storage, top = _opened(url.rstrip("/"))
+    storage, top = opened(url.rstrip("/"))
     target = f"{top}/{folder.name}/{folder.version}"
     address = f"{url.rstrip('/')}/{folder.name}/{folder.version}"
     ours = (folder.path / MANIFEST_FILE).read_bytes()
@@ -196,8 +196,8 @@ def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
     return address
 
 
-def _opened(url: str) -> tuple[Any, str]:
-    """fsspec's file system, and the path of the URL in it."""
+def opened(url: str) -> tuple[Any, str]:
+    """fsspec's file system, and the path of the URL in it. Raises `StorageError` where it can't be had."""
     scheme = url.partition("://")[0]
     try:
         import fsspec

@@ -297,6 +297,7 @@ def test_image_holds_the_service_and_its_models_and_nothing_else(image: Image) -
     held = {path.relative_to(image.workdir).as_posix() for path in image.workdir.rglob("*") if path.is_file()}
     assert {name.split("/")[0] for name in held} == set(copied(stages()[-1]))
     assert {"app/__main__.py", "models/manifest.py", "models/imagenet/1/manifest.json", "LICENSE", "NOTICE"} <= held
+    assert "app/web/index.html" in held
     assert not [name for name in held if "__pycache__" in name]
 
 
@@ -372,6 +373,7 @@ def test_builder_is_sent_all_that_is_copied() -> None:
         assert (ROOT / source).exists(), source
         assert is_sent(source), source
     assert is_sent("models/imagenet/1/variables/variables.index")
+    assert is_sent("app/web/samples/cat.webp")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_routes_are_those_of_the_service() -> None:
     schema = app.openapi()["paths"]
     served = {f"{method.upper()} {path}" for path, methods in schema.items() for method in methods}
     told = set(re.findall(r"^\| `((?:GET|POST) [^`]+)` \|", README, re.MULTILINE))
-    assert told == served | {"GET /docs"}
+    assert told == served | {"GET /", "GET /docs"}
     assert app.docs_url == "/docs"
     assert not any(isinstance(route, APIRoute) and route.include_in_schema is False for route in app.routes)
 
@@ -142,6 +142,13 @@ def test_training_commands_are_understood(capsys: pytest.CaptureFixture[str]) ->
     for name in re.findall(r"training run (\S+)", README):
         assert name in recipe.names()
     assert "usage" in capsys.readouterr().out
+
+
+def test_columns_that_are_told_are_those_of_the_rows() -> None:
+    from app.batch.rows import schema
+
+    told = _section("Millions of pictures").split("a row for each picture:")[1].split("A bad file")[0]
+    assert set(re.findall(r"`([a-z_]+)`", told)) - {"code", "message"} == set(schema(ranked=True).names)
 
 
 def test_make_targets_exist() -> None:

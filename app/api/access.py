@@ -1,4 +1,4 @@
-"""Who may call: where keys are on, each route wants one, but for those that are listed as open.
+"""Who may call: where keys are on, each route wants one, but for those that are listed as open, and the page.
 
 Asked once for each request and before its body is read: by the gate of `refusal.py`, or by the middleware for what
 came around it.
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.error_handlers import respond
 from app.api.schemas import error_responses
+from app.api.web import is_page
 from app.errors import DemitasseError, NotFound, RateLimited, Unauthorized
 from app.keys import KeyRing
 from app.observability import KEY_STATE
@@ -60,6 +61,8 @@ class Access:
         if self._metrics_port is not None and self._is_for_metrics(scope):
             return
         if self._ring is None or path in OPEN_ROUTES or KEY_STATE in state:
+            return
+        if is_page(path, scope["method"]):  # it asks for a key itself, for what it calls
             return
         if path == self._health_route and scope["method"] == "GET":  # what is sent there, if anything, wants a key
             return

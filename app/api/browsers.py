@@ -3,6 +3,7 @@
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import web
 from app.observability import REQUEST_ID_HEADER
 
 Headers = list[tuple[bytes, bytes]]
@@ -13,13 +14,21 @@ _DOCS_POLICY = (
     f"script-src 'unsafe-inline' {_CDN}; style-src 'unsafe-inline' {_CDN}; "
     "img-src data: https://fastapi.tiangolo.com; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# Its files are all that it takes, and this service all that it calls. A key may be typed there: no script of others
+_PAGE_POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _API: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 ]
-_PAGES = {"/docs": [*_API[:2], (b"content-security-policy", _DOCS_POLICY.encode()), _API[3]]}
+
+
+def _with_policy(policy: str) -> Headers:
+    return [*_API[:2], (b"content-security-policy", policy.encode()), _API[3]]
+
+
+_PAGES = {"/docs": _with_policy(_DOCS_POLICY), **dict.fromkeys(web.FILES, _with_policy(_PAGE_POLICY))}
 
 
 def secured(headers: Headers, path: str) -> Headers:

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.api import catalogue, explain, health, predict, similar
+from app.api import catalogue, explain, health, predict, similar, web
 from app.api.protocols import sagemaker, tensorflow_serving, vertex
 from app.api.protocols.v2 import routes as v2
 from app.settings import Settings
@@ -21,3 +21,4 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.state.error_forms[tensorflow_serving.PREFIX] = tensorflow_serving.render
     app.include_router(v2.router)  # GET /v2…, POST /v2/…/infer, /v2/repository/…
     app.state.error_forms[v2.PREFIX] = v2.render
+    app.router.routes.extend(web.routes())  # GET /, /web/…

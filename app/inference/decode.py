@@ -42,7 +42,7 @@ class Decoder:
 
         Raises `UnreadableImage`, `UnsupportedMediaType` or `TooManyPixels`.
         """
-        with _in_our_words():
+        with in_our_words():
             if len(data) <= _THUMBNAIL_BYTES and data.startswith(_THUMBNAIL_FORMATS):
                 image = preprocess.open_image(data, self._max_pixels)
                 if image.width * image.height <= _THUMBNAIL_PIXELS:
@@ -51,12 +51,12 @@ class Decoder:
 
     async def look(self, data: bytes, spec: InputSpec, model: str = "") -> tuple[Images, Box]:
         """As `decode`, and the part of the upright picture that this is."""
-        with _in_our_words():
+        with in_our_words():
             return await self._in_turn(model, _look, data, spec, self._max_pixels)
 
     async def overlay(self, data: bytes, heat: npt.NDArray[np.float32], region: Box, model: str = "") -> bytes:
         """PNG of the upright picture with heat float32 [h, w], from 0 to 1, over its `region`. Raises as `decode`."""
-        with _in_our_words():
+        with in_our_words():
             return await self._in_turn(model, overlay, data, heat, region, self._max_pixels)
 
     async def _in_turn(self, model: str, work: Callable[[*Given], Result], *given: *Given) -> Result:
@@ -73,7 +73,8 @@ def _look(data: bytes, spec: InputSpec, max_pixels: int) -> tuple[Images, Box]:
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def in_our_words() -> Iterator[None]:
+    """What `models.preprocess` raises, as the errors that all answers are made of."""
     try:
         yield
     except preprocess.UnreadableImage as error:

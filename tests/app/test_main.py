@@ -65,7 +65,7 @@ async def test_repository_that_cannot_be_read_is_tried_again(
         def versions(self) -> list[object]:
             raise PermissionError("not yours")
 
-    monkeypatch.setattr("app.main.ModelRepository", Unreadable)
+    monkeypatch.setattr("app.repository.ModelRepository", Unreadable)
     async with serving(tmp_path) as served:
         assert "the model repository could not be read" in caplog.text
         assert (await served.http.get("/health/ready")).status_code == 503

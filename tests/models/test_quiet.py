@@ -14,6 +14,7 @@ CHATTER = (
     b"I0000 00:00:1742988.123456 12345 port.cc:153] oneDNN custom operations are on.\n"
     b"W0000 00:00:1742988.123456 12345 gpu_device.cc:2344] Cannot dlopen some GPU libraries.\n"
     b"E0000 00:00:1742988.123456 12345 cuda_dnn.cc:8579] Unable to register cuDNN factory\n"
+    b"[2026-01-02 03:04:05,678 I 5163 5163] logging.cc:303: Set ray log level from environment variable\n"
 )
 
 

@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
 
 def _wrap(monkeypatch: pytest.MonkeyPatch, **methods: Any) -> None:
     """Each method of the storage is handed the true one and its arguments."""
-    opened = storage_module._opened
+    opened = storage_module.opened
 
     class Wrapped:
         def __init__(self, storage: Any) -> None:
@@ -72,7 +72,7 @@ def _wrap(monkeypatch: pytest.MonkeyPatch, **methods: Any) -> None:
         storage, top = opened(url)
         return Wrapped(storage), top
 
-    monkeypatch.setattr(storage_module, "_opened", wrapped)
+    monkeypatch.setattr(storage_module, "opened", wrapped)
 
 
 def _storage(url: str) -> tuple[Any, str]:

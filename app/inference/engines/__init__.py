@@ -8,7 +8,7 @@ from typing import Literal
 
 from app.inference.engines.base import Engine, EngineError
 from app.settings import EngineChoice, PrecisionChoice
-from models.manifest import Manifest
+from models.manifest import Manifest, Precision
 from models.repository import VersionFolder
 
 EngineName = Literal["openvino", "tensorflow"]
@@ -39,6 +39,17 @@ def lanes(name: EngineName, threads: int) -> int:
     from app.inference.engines import openvino
 
     return openvino.lanes(threads)
+
+
+def resolve_precision(name: EngineName, choice: PrecisionChoice) -> Precision:
+    """What that engine computes in. Imports its library; raises `EngineError` for a precision that it lacks."""
+    if name == "tensorflow":
+        from app.inference.engines import tensorflow
+
+        return tensorflow.resolve_precision(choice)
+    from app.inference.engines import openvino
+
+    return openvino.resolve_precision(choice)
 
 
 def factory(name: EngineName, precision: PrecisionChoice, threads: int) -> EngineFactory:

@@ -62,7 +62,15 @@ async def test_no_route_method_or_unknown_path_answers_without_a_key_but_health(
         documented = {
             path.replace("{name}", "cups").replace("{version}", "1") for path in served.app.openapi()["paths"]
         }
-        others = {"/docs", "/openapi.json", "/docs/oauth2-redirect", "/", "/nope", "/v2/models/cups/infer", "/metrics"}
+        others = {
+            "/docs",
+            "/openapi.json",
+            "/docs/oauth2-redirect",
+            "/web",
+            "/nope",
+            "/v2/models/cups/infer",
+            "/metrics",
+        }
         tricks = {"/health/live/", "//health/live", "/health/../predict", "/Health/live", "/health/live;x", "*", ""}
         for path in (documented | others | tricks) - OPEN_ROUTES:
             for method in METHODS:

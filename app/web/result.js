@@ -1,0 +1,119 @@
+/** The selected picture, with everything that is known of it. */
+
+import { allClasses, TOP_K } from "./ask.js";
+import { byId, grouped, percent } from "./dom.js";
+import { showDetails } from "./details.js";
+import { manifestOf } from "./models.js";
+import { copyTo, drawNothing, upright } from "./picture.js";
+import { showAll, showBars } from "./scores.js";
+import { verdict } from "./verdict.js";
+import { hideWhy, offerWhy } from "./why.js";
+
+/** @typedef {import("./ask.js").Picture} Picture @typedef {import("./models.js").Live} Live */
+
+const PICTURE_PIXELS = 1600;
+
+/** @type {Picture | null} */
+let drawn = null;
+let unreadable = false;
+/** @type {(() => void) | null} */
+let showAllClasses = null;
+
+/** Wire the switch for all classes. */
+export function startResult() {
+  byId("all-classes").addEventListener("change", () => showAllClasses?.());
+}
+
+/** @type {Promise<void>} when it is */
+let drawing = Promise.resolve();
+
+/** @param {Picture} picture */
+export function draw(picture) {
+  drawing = drawNow(picture);
+}
+
+/** @param {Picture} picture */
+async function drawNow(picture) {
+  drawn = picture;
+  unreadable = false;
+  hideWhy();
+  const canvas = byId("picture");
+  canvas.setAttribute("aria-label", picture.name);
+  byId("stage").classList.add("stale");
+  caption(picture);
+  const source = await upright(picture.file, PICTURE_PIXELS).catch(() => null);
+  if (drawn !== picture) return;
+  if (source) copyTo(canvas, source);
+  else drawNothing(canvas);
+  unreadable = source === null;
+  byId("stage").classList.remove("stale");
+  caption(picture);
+}
+
+/**
+ * The answer to a picture that is drawn, or how far it is.
+ * @param {Picture} picture
+ * @param {Live} live
+ * @returns {Promise<string>} the sentence
+ */
+export async function showAnswer(picture, live) {
+  const { answer, state } = picture;
+  byId("result").hidden = false;
+  byId("result").dataset.state = state;
+  byId("ask-again").hidden = state !== "failed";
+  for (const id of ["scores", "details", "all-switch"]) byId(id).hidden = !answer;
+  byId("threshold").textContent = "";
+  byId("all").hidden = true;
+  caption(picture);
+  if (!answer) {
+    hideWhy();
+    say(state === "failed" ? picture.message : "Looking…", state === "busy" ? picture.message : "");
+    return byId("verdict").textContent;
+  }
+  const manifest = await manifestOf(live).catch(() => null);
+  if (drawn !== picture || picture.answer !== answer) return "";
+  const { sentence, reason, known } = verdict(answer, manifest);
+  byId("result").classList.toggle("unknown", !known);
+  say(sentence, reason);
+  const abstention = manifest?.decision.abstention;
+  showBars(byId("scores"), answer.predictions, { threshold: abstention?.threshold, set: answer.prediction_set });
+  if (abstention) {
+    const [from, risk] = [percent(abstention.threshold), percent(abstention.target_risk)];
+    byId("threshold").textContent = `An answer counts from ${from}, the mark: then at most ${risk} are wrong.`;
+  }
+  showDetails(answer, picture.sent === picture.file ? picture.name : (picture.sent?.name ?? picture.name), TOP_K);
+  offerAll(picture, live);
+  offerWhy(picture, drawing);
+  return sentence;
+}
+
+/** @param {Picture} picture @param {Live} live */
+function offerAll(picture, live) {
+  byId("all-classes-name").textContent = `All ${grouped(live.serving.classes)} classes`;
+  showAllClasses = async () => {
+    const wanted = byId("all-classes").checked;
+    byId("all").hidden = !wanted;
+    if (!wanted) return;
+    byId("found").textContent = "Looking…";
+    byId("all-scores").replaceChildren();
+    try {
+      const answer = await allClasses(picture, live, live.serving.classes);
+      if (drawn === picture) showAll(answer.predictions);
+    } catch (error) {
+      byId("found").textContent = /** @type {Error} */ (error).message;
+    }
+  };
+  showAllClasses();
+}
+
+/** @param {Picture} picture */
+function caption({ name, note, answer }) {
+  const unseen = unreadable && answer ? "The service reads this format, but your browser can't draw it." : ""; // TIFF
+  byId("caption").textContent = [name, note, unseen].filter(Boolean).join(" · ");
+}
+
+/** @param {string} sentence @param {string} reason */
+function say(sentence, reason) {
+  byId("verdict").textContent = sentence;
+  byId("reason").textContent = reason;
+}
