@@ -15,15 +15,20 @@ $(error ENGINE is auto, openvino or tensorflow, not '$(ENGINE)')
 endif
 
 # Clients of others' protocols, whose dependencies are not ours: each in an environment of its own, for tests/e2e.
-CLIENTS := open_inference
+CLIENTS := open_inference openapi_python typescript
 
-.PHONY: serve test bench constraints clean
+# Programs that tests run, where they are. Installed by root in containers alone: nobody's own machine gets a browser or
+# a web server from a test. The tests that find one missing are skipped, and say so.
+APT_PACKAGES := chromium fonts-dejavu-core nginx
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::http::Timeout=20
+
+.PHONY: serve test apt bench constraints clean
 
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
 test:
-	@$(MAKE) --no-print-directory -j3 .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed
+	@$(MAKE) --no-print-directory -j3 .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed apt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -43,12 +48,27 @@ test:
 	@.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+# Where Node.js is not installed, or its registry can't be reached, the test of the types is skipped, and says so.
+.venv-clients/typescript/.installed: $(wildcard tests/e2e/clients/typescript/package*.json)
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@if command -v npm >/dev/null; then echo "installing what typescript needs into $(@D) …"; \
+		npm ci --prefix $(@D) --silent --no-audit --no-fund && touch $@; fi; exit 0
+
 # The vendors' tools that test deploy/, in an environment of their own: they want other versions than the service does
 .venv-deploy/.installed: tests/deploy/requirements.txt
 	@echo "installing the tools that test deploy/ into .venv-deploy …"
 	@$(PYTHON) -m venv .venv-deploy
 	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+# One by one: a distribution may lack one of them
+apt:
+	@dpkg-query --show $(APT_PACKAGES) >/dev/null 2>&1 && exit 0; \
+	test "$$(id -u)" = 0 && test ! -d /run/systemd/system && command -v apt-get >/dev/null || exit 0; \
+	echo "installing $(APT_PACKAGES) …"; \
+	$(APT) update; \
+	for package in $(APT_PACKAGES); do $(APT) install --yes --no-install-recommends $$package >/dev/null; done; \
+	exit 0
 
 # Ours beside its peers, each peer in an environment of its own. For an idle machine; takes half an hour.
 PEERS := fastapi_tensorflow litserve_tensorflow bentoml_tensorflow

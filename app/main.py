@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import keys
-from app.api import access, browsers, error_handlers, routes
+from app.api import access, browsers, document, error_handlers, routes
 from app.api.access import Access, AccessMiddleware
 from app.api.direct import PREDICT_PATH, DirectPredict
 from app.api.refusal import GATE, Refusals
@@ -170,10 +170,11 @@ class _Application(FastAPI):
         await self._front(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        if "security" not in document:  # it is kept, and made once
-            access.declare(document, required=self._keys_required)
-        return document
+        made = super().openapi()
+        if "security" not in made:  # it is kept, and made once
+            access.declare(made, required=self._keys_required)
+            document.complete(made)
+        return made
 
 
 def _spans() -> "Spans | None":

@@ -22,8 +22,14 @@ SIGNS = (*_PORTS, "AZUREML_MODEL_DIR", "K_SERVICE", "CONTAINER_APP_NAME")
 
 def imposed(environment: Mapping[str, str]) -> dict[str, object]:
     """What comes before our own variables: the image sets PORT, and the platform does not know."""
-    ports = [environment[name] for name in _PORTS if environment.get(name)]
-    return {"port": ports[0]} if ports else {}
+    name = variable_of("port", environment)
+    return {"port": environment[name]} if name in _PORTS else {}
+
+
+def variable_of(setting: str, environment: Mapping[str, str]) -> str:
+    """The variable that a setting comes from, for those who have to mend it."""
+    platforms_own = _PORTS if setting == "port" else ()
+    return next((name for name in platforms_own if environment.get(name)), setting.upper())
 
 
 def defaults(environment: Mapping[str, str], sagemaker_models: Path = SAGEMAKER_MODELS) -> dict[str, object]:

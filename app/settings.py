@@ -193,6 +193,7 @@ class Settings(BaseSettings):
 def problems(error: ValidationError) -> list[str]:
     """What is wrong with which variable, a sentence for each."""
     return [
-        f"{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}, got {problem['input']!r}"
+        f"{platforms.variable_of('_'.join(map(str, problem['loc'])), os.environ)}: {problem['msg']}, "
+        f"got {problem['input']!r}"
         for problem in error.errors()
     ]

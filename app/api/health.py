@@ -1,6 +1,7 @@
 """`GET /health/live`, `GET /health/ready` and `GET /metrics`: for those who run the service."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.schemas import HealthBody, error_responses
@@ -61,6 +62,6 @@ async def healthy(request: Request) -> Response:
     return Response()
 
 
-@router.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,11 +1,12 @@
 """`POST /predict` and `POST /predict/batch`: from a body to a ranking."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
 
-from app.api import upload
+from app.api import document, upload
 from app.api.error_handlers import detail
 from app.api.schemas import (
     FileResultBody,
@@ -24,61 +25,43 @@ from app.registry import LiveVersion
 
 DEFAULT_TOP_K = 5
 
-router = APIRouter(tags=["predict"])
+
+def each_once(request: Request) -> None:
+    """A dependency of routes with parameters in the query. Raises `InvalidParameter` where one came several times."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidParameter(f"{name:.40}: expected once, came {names.count(name)} times")
+
+
+router = APIRouter(tags=["predict"], dependencies=[Depends(each_once)])
 
 ModelQuery = Annotated[
     str | None, Query(max_length=64, description="model to ask; default: the service's default model")
 ]
 VersionQuery = Annotated[int | None, Query(ge=1, le=2**31, description="version to ask; default: the highest live one")]
 LabelQuery = Annotated[
-    str | None, Query(max_length=32, description="label of the version to ask, such as stable or canary")
+    str | None,
+    Query(max_length=32, description="label of the version to ask, such as stable or canary"),
 ]
 TopKQuery = Annotated[
-    int | None, Query(ge=1, description=f"how many classes to return, at most all; default: {DEFAULT_TOP_K}")
+    int | None,
+    Query(ge=1, description=f"how many classes to return, at most all; default: {DEFAULT_TOP_K}"),
 ]
 
 ERRORS = error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504)
 
-IMAGE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [upload.IMAGE_FIELD],
-                    "properties": {upload.IMAGE_FIELD: {"type": "string", "format": "binary"}},
-                }
-            },
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": [upload.JSON_FIELD],
-                    "properties": {upload.JSON_FIELD: {"type": "string", "format": "byte", "description": "base64"}},
-                }
-            },
-        },
-    }
-}
 
-_FILES_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [upload.BATCH_FIELD],
-                    "properties": {
-                        upload.BATCH_FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}
-                    },
-                }
-            }
-        },
-    }
-}
+class PictureJson(BaseModel):
+    image: str = Field(description="base64, or a data: URL", json_schema_extra={"format": "byte"})
+
+
+IMAGE_BODY = document.taking(
+    document.form("PictureForm", upload.IMAGE_FIELD),
+    document.binary("image/*", "application/octet-stream"),
+    document.json_of(PictureJson, {upload.JSON_FIELD: document.SMALL_PICTURE}),
+)
+_FILES_BODY = document.taking(document.form("PicturesForm", upload.BATCH_FIELD, several=True))
 
 
 @router.post(

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from models.manifest import Manifest
 
@@ -78,7 +79,9 @@ class ErrorDetail(_Body):
     code: str = Field(description="for programs; see app/errors.py", examples=["unknown_model"])
     message: str = Field(description="for people: what was expected and what came")
     request_id: str
-    retry_after_s: int | None = Field(default=None, description="with 429: seconds to wait, as in `Retry-After`")
+    retry_after_s: int | SkipJsonSchema[None] = Field(
+        default=None, description="with 429: seconds to wait, as in `Retry-After`"
+    )
 
 
 class ErrorBody(_Body):
@@ -91,8 +94,8 @@ class FileResultBody(_Body):
     """One file of a batch: its result, or its error; the other key is left out."""
 
     filename: str | None
-    result: ResultBody | None = None
-    error: ErrorDetail | None = None
+    result: ResultBody | SkipJsonSchema[None] = None
+    error: ErrorDetail | SkipJsonSchema[None] = None
 
 
 class PredictBatchBody(ServedBody):

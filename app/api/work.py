@@ -58,8 +58,9 @@ class Work:
             return await unless_disconnected(self.request, self._all(pictures))
 
     def _check(self, pictures: Sequence[Picture]) -> None:
-        if not 0 < len(pictures) <= self.settings.max_files:
-            raise InvalidParameter(f"expected 1 to {self.settings.max_files} pictures, got {len(pictures)}")
+        most = min(self.settings.max_files, self.settings.queue_size)  # more would never find places all at once
+        if not 0 < len(pictures) <= most:
+            raise InvalidParameter(f"expected 1 to {most} pictures, got {len(pictures)}")
         spec = self.live.manifest.input
         expected = (spec.height, spec.width, 3)
         for picture in pictures:

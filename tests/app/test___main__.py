@@ -116,6 +116,15 @@ def test_greeting_says_that_a_key_is_wanted_and_where_metrics_are(caplog: pytest
     ]
 
 
+def test_bad_port_is_named_after_the_variable_that_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PORT", "8080")
+    monkeypatch.setenv("AIP_HTTP_PORT", "abc")
+    assert entry.main() == 2
+    assert capsys.readouterr().err.startswith("error: AIP_HTTP_PORT: Input should be a valid integer")
+
+
 KEY_LINE = f"web:{'0' * 64}"
 
 

@@ -20,10 +20,18 @@ PICTURES = ROOT / "tests" / "pictures"
 PATIENCE_S = 60.0  # against hanging for ever; no promise about speed
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Service:
     """`python -m app` on a free port of the loopback interface, with its JSON log kept in a file.
 
-    `port_in` is the variable that names the port, `arguments` follow the module's name.
+    `port_in` is the variable that names the port, `arguments` follow the module's name. `port` is that of a service
+    before this one, whose place it takes.
     """
 
     def __init__(
@@ -33,11 +41,10 @@ class Service:
         *,
         arguments: Sequence[str] = (),
         port_in: str = "PORT",
+        port: int | None = None,
         **environment: str,
     ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port() if port is None else port
         self.log_path = log
         kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")}
         with log.open("w") as out:

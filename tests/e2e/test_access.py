@@ -17,7 +17,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.e2e.service import PATIENCE_S, PICTURES, ROOT, Service
+from tests.e2e.service import PATIENCE_S, PICTURES, ROOT, Service, free_port
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -34,13 +34,6 @@ def small(tmp_path: Path) -> str:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mnist").symlink_to(ROOT / "models" / "mnist")
     return str(tmp_path / "models")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _answers(service: Service, *requests: bytes) -> list[bytes]:
@@ -149,7 +142,7 @@ def test_keys_are_changed_while_it_serves_and_strangers_get_401_by_every_way(
 def test_workers_share_the_port_of_the_metrics_and_refuse_the_same_callers(
     start: Callable[..., Service], small: str
 ) -> None:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "app", "keys", "new", "web"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("API_KEYS")}
     made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,7 @@
 """The pointing game: pairs of photos side by side, and maps that point right, wrong or nowhere."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,3 +70,12 @@ def test_hits_are_maps_whose_maximum_lies_on_their_own_side() -> None:
     assert every.low < every.value < every.high
     assert (recognised.name, recognised.n) == ("pointing_where_both_are_in_the_top_5", 2)
     assert recognised.value == 0.5
+
+
+def test_both_engines_play_with_the_same_maps(minute: SimpleNamespace) -> None:
+    images, class_ids = minute.dataset.test.images[:8], np.array([0, 1, 2, 3] * 2, np.int32)
+
+    ir, saved_model = (by(minute.folder.path)(images, class_ids) for by in (pointing.by_ir, pointing.by_saved_model))
+
+    np.testing.assert_allclose(ir.probabilities, saved_model.probabilities, atol=0.02)
+    np.testing.assert_allclose(ir.heatmaps, saved_model.heatmaps, atol=0.01 * abs(saved_model.heatmaps).max())

@@ -8,6 +8,8 @@ training   logistic regression on frozen embeddings; then Adam through one cycle
 hardware   two cores with AVX2, 21 minutes beside other work
 reached    96.44 % (95.70 % to 97.06 %), 94.31 % (93.27 % to 95.35 %) averaged over the classes, on the
            2,893 test photos, seed 0
+pointing   95.50 % (94.69 % to 96.20 %) of 2,892 heat maps on 1,446 pairs of test photos have their maximum on the photo
+           of their class; 98.03 % (97.31 % to 98.56 %) of 1,928 where both classes are in the top 5
 expected   47.5 % is what the course network reached from scratch in 2.5 hours
 """
 

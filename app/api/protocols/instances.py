@@ -19,7 +19,7 @@ _EXPECTED = '{"b64": "<base64>"}, or pixels [H][W][3] of 0 to 255, either of the
 _MOST_OTHER_VALUES = 16  # of an instance that is no pixels
 
 
-async def document(work: Work) -> dict[str, Any]:
+async def read(work: Work) -> dict[str, Any]:
     """The body, an object of JSON, with the pixels of one batch at most. Raises `DemitasseError`s.
 
     Parsing those of eight pictures of 224 x 224 holds up every other request for a third of a second; files cost

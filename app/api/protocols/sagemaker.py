@@ -6,12 +6,12 @@ be said in the request's custom attributes, as `top_k=3,model=cifar10`. Attribut
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from app.api import health, predict
-from app.api.predict import LabelQuery, ModelQuery, TopKQuery, VersionQuery
+from app.api.predict import LabelQuery, ModelQuery, TopKQuery, VersionQuery, each_once
 from app.api.schemas import PredictBody, error_responses
 from app.errors import NotAcceptable
 from app.observability import QUIET
@@ -50,6 +50,7 @@ async def ping(request: Request) -> Response:
     response_model=PredictBody,
     responses=predict.ERRORS | error_responses(406),
     openapi_extra=predict.IMAGE_BODY,
+    dependencies=[Depends(each_once)],
 )
 async def invocations(
     request: Request,

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
+from app.api import document
 from app.api.protocols.errors import speaking
-from app.api.protocols.instances import document, pictures, unnamed
+from app.api.protocols.instances import pictures, read, unnamed
 from app.api.work import Work, begun
 from app.errors import DemitasseError, InvalidParameter, Unimplemented
 from app.registry import LiveVersion, Registry
@@ -23,7 +25,7 @@ _SIGNATURE = "serving_default"
 _STATUSES = {415: 400, 422: 400}  # both are INVALID_ARGUMENT there
 
 Find = Callable[..., "Asked"]
-Method = Annotated[Literal["predict", "classify", "regress"], Path(description="regress answers 501")]
+Method = Annotated[Literal["predict", "classify", "regress"], Path(description="regress answers 400")]
 
 
 class Asked(NamedTuple):
@@ -56,6 +58,47 @@ class ErrorText(BaseModel):
     error: str
 
 
+class ServingRequest(BaseModel):
+    """`predict` wants `instances` or `inputs`, `classify` wants `examples`."""
+
+    signature_name: str = _SIGNATURE
+    instances: list[Any] | SkipJsonSchema[None] = Field(
+        default=None, min_length=1, description='each {"b64": "<base64>"} or pixels, bare or under one name'
+    )
+    inputs: Any = Field(default=None, description="a list of the same, bare or under one name")
+    examples: list[Any] | SkipJsonSchema[None] = Field(default=None, min_length=1, description="as `instances`")
+
+
+class ServingAnswer(BaseModel):
+    """`predictions` for `instances`, `outputs` for `inputs`, `results` for `examples`."""
+
+    predictions: list[list[float]] | SkipJsonSchema[None] = Field(default=None, description="probabilities")
+    outputs: list[list[float]] | SkipJsonSchema[None] = Field(default=None, description="probabilities")
+    results: list[list[list[str | float]]] | SkipJsonSchema[None] = Field(
+        default=None, description="label and score of every class, best first"
+    )
+
+
+class ServingStatus(BaseModel):
+    error_code: str
+    error_message: str
+
+
+class ServingVersionStatus(BaseModel):
+    version: str
+    state: str = Field(description="AVAILABLE, or END where it was refused")
+    status: ServingStatus
+
+
+class ServingModelStatus(BaseModel):
+    model_version_status: list[ServingVersionStatus]
+
+
+class ServingMetadata(BaseModel):
+    model_spec: dict[str, str]
+    metadata: dict[str, Any] = Field(description="the signature, as the protocol buffer of that name in JSON")
+
+
 router = APIRouter(
     prefix=PREFIX,
     tags=["TensorFlow Serving"],
@@ -63,12 +106,7 @@ router = APIRouter(
     responses={"default": {"model": ErrorText, "description": "An error, with the status of its canonical code"}},
 )
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"example": {"instances": [{"b64": "<base64 of a JPEG>"}]}}},
-    }
-}
+_BODY = document.taking(document.json_of(ServingRequest, {"instances": [{"b64": document.SMALL_PICTURE}]}))
 
 
 def _add_routes(place: str, find: Find, suffix: str) -> None:
@@ -79,17 +117,28 @@ def _add_routes(place: str, find: Find, suffix: str) -> None:
         f"{place}:{{method}}",
         operation_id=f"tfs_infer{suffix}",
         summary="Probabilities, or labels and scores",
+        response_model=ServingAnswer,
         openapi_extra=_BODY,
     )
     async def infer(request: Request, asked: asked_for, method: Method) -> Response:
         async with begun(request, *asked) as work:
             return _json(await _METHODS[method](work))
 
-    @router.get(f"{place}/metadata", operation_id=f"tfs_metadata{suffix}", summary="The signature")
+    @router.get(
+        f"{place}/metadata",
+        operation_id=f"tfs_metadata{suffix}",
+        summary="The signature",
+        response_model=ServingMetadata,
+    )
     async def metadata(request: Request, asked: asked_for) -> Response:
         return _json(_metadata(request.app.state.registry.get(*asked)))
 
-    @router.get(place, operation_id=f"tfs_status{suffix}", summary="Which versions are available")
+    @router.get(
+        place,
+        operation_id=f"tfs_status{suffix}",
+        summary="Which versions are available",
+        response_model=ServingModelStatus,
+    )
     async def status(request: Request, asked: asked_for) -> Response:
         return _json({"model_version_status": _statuses(request.app.state.registry, asked)})
 
@@ -122,14 +171,14 @@ async def _classify(work: Work) -> dict[str, Any]:
 
 
 async def _regress(work: Work) -> dict[str, Any]:
-    raise Unimplemented(f"{work.live.folder.name} classifies; there is nothing to regress to")
+    raise InvalidParameter(f"{work.live.folder.name} classifies; there is nothing to regress to")
 
 
 _METHODS = {"predict": _predict, "classify": _classify, "regress": _regress}
 
 
 async def _checked_document(work: Work) -> dict[str, Any]:
-    body = await document(work)
+    body = await read(work)
     signature = body.get("signature_name", "")
     if signature not in ("", _SIGNATURE):
         raise InvalidParameter(f"'signature_name': expected '{_SIGNATURE}', got {signature!r:.60}")

@@ -6,13 +6,14 @@ other kind of body, which rawPredict hands on as it came, is answered as by `POS
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
-from app.api import health, predict, upload
-from app.api.predict import LabelQuery, ModelQuery, TopKQuery, VersionQuery
-from app.api.protocols.instances import document, pictures
-from app.api.schemas import ResultBody, error_responses
+from app.api import document, health, predict, upload
+from app.api.predict import LabelQuery, ModelQuery, TopKQuery, VersionQuery, each_once
+from app.api.protocols.instances import pictures, read
+from app.api.schemas import PredictBody, ResultBody, error_responses
 from app.api.work import begun
 from app.errors import InvalidParameter
 from app.observability import QUIET
@@ -21,8 +22,23 @@ _PARAMETERS = ("top_k",)
 _OTHER_PROTOCOLS = ("/v1/models/", "/v2/")  # whose paths an operator may name, and then means their protocol
 
 
+class Parameters(BaseModel):
+    top_k: int | SkipJsonSchema[None] = Field(default=None, ge=1)
+
+
+class InstancesBody(BaseModel):
+    instances: list[Any] = Field(min_length=1, description='each {"b64": "<base64>"} or pixels, bare or under one name')
+    parameters: Parameters | None = None
+
+
 class PredictionsBody(BaseModel):
     predictions: list[ResultBody]
+
+
+_EXAMPLE = {"instances": [{"b64": document.SMALL_PICTURE}], "parameters": {"top_k": 2}}
+_BODY = document.taking(
+    document.json_of(InstancesBody, _EXAMPLE), document.binary("image/*", "application/octet-stream")
+)
 
 
 def router(health_route: str | None, predict_route: str | None) -> APIRouter:
@@ -46,9 +62,10 @@ def router(health_route: str | None, predict_route: str | None) -> APIRouter:
             operation_id="vertex_predict",
             summary="Vertex AI: classify pictures",
             tags=["Vertex AI"],
-            response_model=PredictionsBody,
+            response_model=PredictionsBody | PredictBody,
             responses=predict.ERRORS,
             openapi_extra=_BODY,
+            dependencies=[Depends(each_once)],
         )
     return routes
 
@@ -63,7 +80,7 @@ async def predict_instances(
     if upload.media_type_of(request) != "application/json":
         return await predict.predict(request, model, version, top_k, label)
     async with begun(request, model, version, label) as work:
-        body = await document(work)
+        body = await read(work)
         wanted = _top_k(body.get("parameters"))
         k = predict.checked_top_k(wanted if wanted is not None else top_k, work.live)
         rankings = await work.rankings(pictures(body.get("instances"), "instances"), k)
@@ -83,18 +100,3 @@ def _top_k(parameters: Any) -> int | None:
     if top_k is not None and (type(top_k) is not int or top_k < 1):
         raise InvalidParameter(f"'parameters': expected a top_k of 1 or more, got {top_k!r:.40}")
     return top_k
-
-
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "example": {
-                    "instances": [{"b64": "<base64 of a JPEG>"}],
-                    "parameters": {"top_k": predict.DEFAULT_TOP_K},
-                }
-            }
-        },
-    }
-}

@@ -65,6 +65,9 @@ async def test_unknown_path_answers_404(path: str, tmp_path: Path) -> None:
     ("method", "path", "message"),
     [
         ("POST", "/predict?version=x&top_k=0", "version: Input should be a valid integer, unable to parse string"),
+        ("POST", "/predict?top_k=1&top_k=2", "top_k: expected once, came 2 times"),
+        ("POST", "/predict/batch?model=cups&model=jugs", "model: expected once, came 2 times"),
+        ("POST", "/invocations?label=a&label=a", "label: expected once, came 2 times"),
         ("POST", "/predict?version=-3", "version: Input should be greater than or equal to 1, got '-3'"),
         ("POST", "/predict/batch?top_k=1.5", "top_k: Input should be a valid integer, unable to parse string"),
         ("POST", f"/predict?top_k={'9' * 5000}", "top_k: Unable to parse input string as an integer, exceeded maximum"),

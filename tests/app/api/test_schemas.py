@@ -106,9 +106,11 @@ def test_bodies_that_are_taken_are_documented(document: dict[str, Any]) -> None:
         document["paths"][path]["post"]["requestBody"]["content"] for path in ("/predict", "/predict/batch")
     )
     assert list(single) == ["multipart/form-data", "image/*", "application/octet-stream", "application/json"]
-    assert single["multipart/form-data"]["schema"]["required"] == ["file"]
-    assert single["application/json"]["schema"]["required"] == ["image"]
-    assert batch["multipart/form-data"]["schema"]["properties"]["files"]["type"] == "array"
+    forms = [document["components"]["schemas"][name] for name in ("PictureForm", "PicturesForm", "PictureJson")]
+    assert [form["required"] for form in forms] == [["file"], ["files"], ["image"]]
+    assert forms[1]["properties"]["files"]["type"] == "array"
+    named = [content["multipart/form-data"]["schema"]["$ref"].split("/")[-1] for content in (single, batch)]
+    assert named == ["PictureForm", "PicturesForm"]
 
 
 def test_figures_of_an_answer_have_examples_that_fit(document: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fastapi import Request
 
 from app.api.work import Work, begun
-from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, QueueFull
+from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InvalidParameter, QueueFull
 from app.inference.engines import EngineFactory
 from tests.app.conftest import FakeEngine, HeldEngine, Served, png, publish, serving, until
 
@@ -76,12 +76,18 @@ async def test_one_bad_picture_fails_the_request_and_is_named(
     assert error.value.message.startswith(message)
 
 
-async def test_request_with_more_pictures_than_places_is_refused_as_a_whole(tmp_path: Path) -> None:
+async def test_request_with_more_pictures_than_free_places_is_refused_as_a_whole(tmp_path: Path) -> None:
     async with _working(tmp_path, queue_size=2) as (served, work):
-        with pytest.raises(QueueFull):
-            await work.probabilities([_pixels(1)] * 3)
+        with served.batcher.admit(), pytest.raises(QueueFull):
+            await work.probabilities([_pixels(1)] * 2)
         assert served.batcher.under_way == 0
         assert len(await work.probabilities([_pixels(1)] * 2)) == 2
+
+
+async def test_request_that_can_never_have_its_places_is_not_told_to_come_again(tmp_path: Path) -> None:
+    async with _working(tmp_path, queue_size=2) as (_, work):
+        with pytest.raises(InvalidParameter, match="expected 1 to 2 pictures, got 3"):
+            await work.probabilities([_pixels(1)] * 3)
 
 
 async def test_caller_that_leaves_frees_all_its_places(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 _MOST_TENSORS = 16
 _MOST_DIMENSIONS = 16
@@ -64,14 +65,14 @@ class OutputTensor(_Sent):
     name: str
     datatype: str
     shape: list[int]
-    parameters: DataParameters | None = None
-    data: list[Any] | None = None
+    parameters: DataParameters | SkipJsonSchema[None] = None
+    data: list[Any] | SkipJsonSchema[None] = None
 
 
 class InferResponse(_Sent):
     model_name: str
     model_version: str
-    id: str | None = None
+    id: str | SkipJsonSchema[None] = None
     outputs: list[OutputTensor]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from app.api import upload
+from app.api import document, upload
 from app.api.health import check_live, check_ready, check_serving
 from app.api.protocols.errors import speaking
 from app.api.protocols.v2 import signature
@@ -13,6 +13,7 @@ from app.api.protocols.v2.answer import answer
 from app.api.protocols.v2.bodies import (
     IndexRequest,
     InferenceError,
+    InferRequest,
     InferResponse,
     ModelIndex,
     ModelMetadata,
@@ -50,24 +51,24 @@ router = APIRouter(
     responses={"default": {"model": InferenceError, "description": "Whatever is wrong"}},
 )
 
+_EXAMPLE = {
+    "inputs": [{"name": signature.FILES, "shape": [1], "datatype": "BYTES", "data": [document.SMALL_PICTURE]}],
+    "outputs": [{"name": signature.PROBABILITIES, "parameters": {"classification": 2}}],
+}
+_HEADER_LENGTH = {
+    "name": HEADER_LENGTH,
+    "in": "header",
+    "required": False,
+    "description": "bytes of JSON that a binary body begins with; 0: it is one bare file",
+    "schema": {"type": "integer", "minimum": 0},
+}
 _INFERENCE: dict[str, Any] = {
     "response_model": InferResponse,
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"type": "object", "required": ["inputs"]},
-                    "example": {
-                        "inputs": [{"name": signature.FILES, "shape": [1], "datatype": "BYTES", "data": ["<base64>"]}],
-                        "outputs": [{"name": signature.PROBABILITIES, "parameters": {"classification": 5}}],
-                    },
-                },
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            },
-        }
-    },
+    "responses": {200: {"content": document.binary("application/octet-stream")}},  # where outputs are wanted in binary
+    "openapi_extra": {"parameters": [_HEADER_LENGTH]}
+    | document.taking(document.json_of(InferRequest, _EXAMPLE), document.binary("application/octet-stream")),
 }
+_INDEX_BODY = document.taking(document.json_of(IndexRequest, {"ready": True}), required=False)
 
 
 @router.get("", operation_id="v2_server", summary="What this server is")
@@ -129,7 +130,12 @@ async def infer_version(request: Request, model: Name, version: Version) -> Resp
     return await _infer(request, model, version)
 
 
-@router.post("/repository/index", operation_id="v2_index", summary="What is in the repository, and whether it answers")
+@router.post(
+    "/repository/index",
+    operation_id="v2_index",
+    summary="What is in the repository, and whether it answers",
+    openapi_extra=_INDEX_BODY,
+)
 async def repository_index(request: Request) -> list[ModelIndex]:
     body = await upload.read_body(request, _MOST_INDEX_BYTES)
     asked = parse(IndexRequest, body) if body else IndexRequest()

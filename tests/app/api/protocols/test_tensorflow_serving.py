@@ -120,7 +120,7 @@ ERRORS: dict[str, tuple[str, Any, int, str]] = {
     "unknown label": ("/v1/models/cups/labels/new:predict", {"instances": [b64(1)]}, 404, "no label 'new'"),
     "version that is none": ("/v1/models/cups/versions/x:predict", {}, 400, "version: Input should be a valid integer"),
     "method that is none": ("/v1/models/cups:explain", {}, 400, "method: Input should be 'predict'"),
-    "regress": ("/v1/models/cups:regress", {"examples": [b64(1)]}, 501, "classifies"),
+    "regress": ("/v1/models/cups:regress", {"examples": [b64(1)]}, 400, "classifies"),
     "context": ("/v1/models/cups:classify", {"examples": [b64(1)], "context": {}}, 501, "'context'"),
     "other signature": ("/v1/models/cups:predict", {"signature_name": "explain", "instances": []}, 400, "'explain'"),
     "signature that is no text": ("/v1/models/cups:predict", {"signature_name": 1}, 400, "'signature_name'"),
