@@ -14,6 +14,7 @@
 
 `api/explain.py` goes the same way for one class of one picture, through `inference/explain.py`, where explanations wait
 for the device in turn with batches; `inference/overlay.py` paints them.
+`api/similar.py` finds pictures of the indexes that `indexes.py` keeps, by the embedding that comes with an explanation.
 
 `web/` is the page at `/`, which asks like anybody else; `api/web.py` serves it. `api/protocols/` says the same in the
 words of other servers and of the clouds, through `api/work.py`; `platforms.py` reads what a cloud sets in the

@@ -7,7 +7,8 @@
     ├── NotFound                404     not_found
     │   ├── UnknownModel        404     unknown_model
     │   ├── UnknownVersion      404     unknown_version
-    │   └── UnknownLabel        404     unknown_label
+    │   ├── UnknownLabel        404     unknown_label
+    │   └── UnknownIndex        404     unknown_index
     ├── MethodNotAllowed        405     method_not_allowed
     ├── NotAcceptable           406     not_acceptable
     ├── BodyTooLarge            413     body_too_large
@@ -74,6 +75,10 @@ class UnknownVersion(NotFound):
 
 class UnknownLabel(NotFound):
     code = "unknown_label"
+
+
+class UnknownIndex(NotFound):
+    code = "unknown_index"
 
 
 class MethodNotAllowed(DemitasseError):

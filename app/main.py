@@ -19,6 +19,7 @@ from app.api.direct import PREDICT_PATH, DirectPredict
 from app.api.refusal import GATE, Refusals
 from app.api.upload import BodyBudget
 from app.cores import available_cores
+from app.indexes import Indexes
 from app.inference import engines
 from app.inference.batcher import Batcher, Device
 from app.inference.decode import Decoder
@@ -31,6 +32,7 @@ from app.registry import Registry
 from app.repository import open_repository
 from app.settings import Settings
 from app.tracing import spans_wanted
+from models.indexes import IndexStore
 from models.manifest import Manifest
 
 if TYPE_CHECKING:  # OpenTelemetry may not be installed
@@ -86,16 +88,19 @@ def create_app(
             default_model=settings.default_model,
             canary_share=settings.canary_share,
         )
+        indexes = Indexes(IndexStore(repository), registry)
         observe: StageObserver = metrics.observe_stage
         if spans is not None:
             spans.start()
             observe = spans.observing(observe)
         metrics.watch_models(registry)
         app.state.registry = registry
+        app.state.indexes = indexes
         app.state.pipeline = Pipeline(decoder, observe)
         loaded = asyncio.Event()
         tasks = [
             asyncio.create_task(_load_and_watch(registry, interval_s, loaded, on_first_load)),
+            asyncio.create_task(_watch_indexes(indexes, settings.reload_interval_s, loaded)),
             asyncio.create_task(metrics.share_gauges()),
         ]
         if ring is not None:
@@ -111,6 +116,7 @@ def create_app(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await registry.close()
+            indexes.close()
             decoder.close()
             device.close()
             if spans is not None:
@@ -196,6 +202,11 @@ async def _load_and_watch(
     if on_first_load is not None:
         on_first_load(registry)
     await registry.watch(interval_s)
+
+
+async def _watch_indexes(indexes: Indexes, interval_s: float, loaded: asyncio.Event) -> None:
+    await loaded.wait()  # versions come first: it is they that most requests are for
+    await indexes.watch(interval_s)
 
 
 def _batcher(settings: Settings, device: Device, metrics: Metrics, engine: Engine, manifest: Manifest) -> Batcher:

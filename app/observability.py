@@ -73,7 +73,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "demitasse_stage_seconds",
-            "Time of one image in a stage: decode, queue, inference, rank",
+            "Time of one image in a stage: decode, queue, inference, rank, search",
             ("stage",),
             buckets=_SECONDS,
             registry=self.registry,

@@ -10,6 +10,8 @@ A folder is a version only if it holds `manifest.json`; that file arrives with t
 
     manifest.py     what the manifest says, checked
     repository.py   list, read, verify, publish
+    indexes.py      models/<name>/indexes/<index>/: pictures that are found by their embeddings
+    nearest.py      the one way of searching them, for which it needs FAISS
     preprocess.py   bytes of a picture -> uint8 pixels, the one pixel path of training and serving
     quiet.py        keeps TensorFlow's chatter off the terminal, and OpenVINO's telemetry off the net
 

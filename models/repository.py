@@ -59,9 +59,9 @@ class ModelRepository:
         """All version folders, ordered by name and version. Costs a directory read a model and a stat a version."""
         return sorted(
             folder
-            for model in _folders(self.root)
+            for model in subfolders(self.root)
             if os.access(model, os.R_OK | os.X_OK)  # a volume's lost+found is not, and must not cost the others
-            for version in _folders(model)
+            for version in subfolders(model)
             if (folder := _version_folder(model.name, version)) is not None
         )
 
@@ -73,6 +73,13 @@ class ModelRepository:
             wanted = name if version is None else f"{name}/{version}"
             raise RepositoryError(f"no version {wanted} in {self.root}, which holds {known}")
         return folders[-1]
+
+    def find_named(self, model: str, version: int | None = None) -> VersionFolder:
+        """As `find`, of NAME or NAME/VERSION."""
+        name, _, number = model.partition("/")
+        if number and (not number.isdecimal() or version not in (None, int(number))):
+            raise RepositoryError(f"expected NAME or NAME/VERSION with a whole number, got '{model}'")
+        return self.find(name, int(number) if number else version)
 
     def read(self, folder: VersionFolder) -> Manifest:
         """The manifest of a version. Raises `InvalidVersion` where it can't be trusted."""
@@ -88,7 +95,7 @@ class ModelRepository:
         try:
             manifest = Manifest.model_validate(document)
         except ValidationError as error:
-            raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is invalid: {_first_error(error)}") from error
+            raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is invalid: {first_error(error)}") from error
         if (manifest.name, manifest.version) != (folder.name, folder.version):
             raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is that of {manifest.name}/{manifest.version}")
         return manifest
@@ -157,9 +164,9 @@ class ModelRepository:
         aside = path.with_name(f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
         try:
             aside.write_text(json.dumps(labels, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-            _sync(aside)
+            sync(aside)
             aside.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         except FileNotFoundError as error:
             raise RepositoryError(f"no model '{name}' in {self.root}") from error
         finally:
@@ -194,11 +201,11 @@ class ModelRepository:
             number = version if version is not None else self.next_version(draft.name)
             manifest = Manifest.model_validate({**draft.model_dump(), "version": number, "files": files})
             (staged / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            _sync_tree(staged)
+            sync_tree(staged)
             target = self.root / draft.name / str(number)
             if _rename_to_new(staged, target):
-                _sync(target.parent)
-                _sync(self.root)
+                sync(target.parent)
+                sync(self.root)
                 return self.find(draft.name, number)
             if version is not None:
                 raise VersionExists(f"{target} exists; versions are never overwritten")
@@ -224,7 +231,8 @@ def _check_label(label: str) -> None:
         raise RepositoryError(f"'{label}' can't be a label: expected at most 32 of a-z, 0-9, - and _, a letter first")
 
 
-def _folders(parent: Path) -> list[Path]:
+def subfolders(parent: Path) -> list[Path]:
+    """The folders in a folder that are not hidden; none where it is none itself."""
     try:
         return [
             Path(entry.path) for entry in os.scandir(parent) if not entry.name.startswith(".") and _is_folder(entry)
@@ -267,13 +275,14 @@ def _rename_to_new(source: Path, target: Path) -> bool:
     return True
 
 
-def _sync_tree(root: Path) -> None:
+def sync_tree(root: Path) -> None:
+    """Bring all files below a folder to the disk."""
     for path in root.rglob("*"):
-        _sync(path)
-    _sync(root)
+        sync(path)
+    sync(root)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -281,7 +290,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _first_error(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
+    """One line on what is wrong with a document, and how much more there is."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the document"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

@@ -132,7 +132,8 @@ def test_sample_answer_has_the_keys_of_the_schema() -> None:
 def test_training_commands_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
     told = re.findall(r"python -m training (\S+)", README)
     assert set(told) == {
-        "list", "run", "photos", "compare", "evaluate", "pointing", "import-imagenet", "export", "label", "publish",
+        "list", "run", "photos", "compare", "evaluate", "index", "pointing", "import-imagenet", "export", "label",
+        "publish",
     }  # fmt: skip
     for command in sorted(set(told)):
         with pytest.raises(SystemExit) as stopped:

@@ -8,7 +8,9 @@
     export      SavedModel, OpenVINO IR, golden.npz and manifest.json, published atomically
     report      what happened, in one page
 
-`transfer.py` goes the same way from folders of photos, with a head on a pretrained backbone in place of build and fit.
+`index.py` makes pictures found by other pictures: `pictures` reads them, `embed` computes a version's embeddings,
+`retrieval` measures what is found. `transfer.py` goes the same way from folders of photos, with a head on a pretrained
+backbone in place of build and fit.
 A new experiment is a new file in `recipes/`, a new network one in `architectures/`; a recipe's docstring is the
 experiment card. `imagenet.py` publishes a network that others have trained.
 """

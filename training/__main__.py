@@ -1,4 +1,4 @@
-"""Command line: `python -m training list | run | photos | compare | evaluate | pointing | import-imagenet | …`."""
+"""Command line: `python -m training list | run | photos | compare | evaluate | index | import-imagenet | …`."""
 
 import argparse
 import importlib.util
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, get_args
 from models import storage
 from models.manifest import Manifest
 from models.quiet import without_native_chatter
-from models.repository import ModelRepository, RepositoryError, VersionFolder
+from models.repository import ModelRepository, RepositoryError
+from training import index_command
 
 if TYPE_CHECKING:
     import keras
@@ -103,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--photos", type=Path, help="instead of the data set: pictures in a folder for each class")
     evaluate.set_defaults(command=_evaluate)
 
+    index_command.add_to(commands)
+
     pointing = commands.add_parser(
         "pointing", help="do heat maps point at their class, where two photos are side by side"
     )
@@ -165,16 +168,9 @@ def _list(options: argparse.Namespace) -> None:
         _say(f"{name:<{width}}  {text}")
 
 
-def _find(repository: ModelRepository, model: str) -> VersionFolder:
-    name, _, version = model.partition("/")
-    if version and not version.isdecimal():
-        raise RepositoryError(f"expected NAME or NAME/VERSION with a whole number, got '{model}'")
-    return repository.find(name, int(version) if version else None)
-
-
 def _export(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
-    folder = _find(repository, options.model)
+    folder = repository.find_named(options.model)
     test = _test_data(options, repository.read(folder))[0] if options.reliability else None
     with without_native_chatter():
         from training import reexport, run
@@ -184,7 +180,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def _publish(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
-    folder = _find(repository, options.model)
+    folder = repository.find_named(options.model)
     _say(f"published {storage.upload(repository, folder, options.url)}")
 
 
@@ -307,7 +303,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
-    folder = _find(repository, options.model)
+    folder = repository.find_named(options.model)
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
     test, source = _test_data(options, manifest)
@@ -342,7 +338,7 @@ def _test_data(options: argparse.Namespace, manifest: Manifest) -> "tuple[Split,
 
 def _pointing(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
-    folder = _find(repository, options.model)
+    folder = repository.find_named(options.model)
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
     with without_native_chatter():

@@ -16,7 +16,18 @@ from training import archives, photos
 from training.photos import Listing, Photo
 from training.splits import DataError, Dataset, Split, Splits, split
 
-__all__ = ["DataError", "Dataset", "Split", "Splits", "caltech101_folder", "load", "read_npz", "read_photos", "split"]
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Split",
+    "Splits",
+    "caltech101_folder",
+    "caltech101_listing",
+    "load",
+    "read_npz",
+    "read_photos",
+    "split",
+]
 
 _CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR10_INPUT = InputSpec(height=32, width=32)
@@ -88,6 +99,15 @@ def caltech101_folder(given: Path | None) -> Iterator[Path]:
     )
 
 
+@contextmanager
+def caltech101_listing(given: Path | None) -> Iterator[tuple[Listing, str]]:
+    """Its photos without the clutter, and which copy they are; kept as `caltech101_folder` keeps them."""
+    with caltech101_folder(given) as folder:
+        clutter = folder / _CALTECH101_CLASSES / _CALTECH101_CLUTTER
+        listing = photos.scan(folder, exclude={_CALTECH101_CLUTTER} if clutter.is_dir() else ())
+        yield listing, "Caltech-101" if (folder / "test.txt").is_file() else "Caltech-101, a fifth drawn for test"
+
+
 def _mnist(given: Path | None, _: InputSpec | None) -> Dataset:
     path = _locate("mnist.npz", given)
     if path is None:
@@ -130,10 +150,7 @@ def _cifar100(given: Path | None, _: InputSpec | None) -> Dataset:
 def _caltech101(given: Path | None, spec: InputSpec | None) -> Dataset:
     if spec is None:
         raise DataError("caltech101 has photos of many sizes; expected an input spec to bring them to one")
-    with caltech101_folder(given) as folder:
-        clutter = folder / _CALTECH101_CLASSES / _CALTECH101_CLUTTER
-        listing = photos.scan(folder, exclude={_CALTECH101_CLUTTER} if clutter.is_dir() else ())
-        source = "Caltech-101" if (folder / "test.txt").is_file() else "Caltech-101, a fifth drawn for test"
+    with caltech101_listing(given) as (listing, source):
         train, test = read_photos(listing, spec)
     return Dataset("caltech101", source, listing.labels, train, test)
 

@@ -3,11 +3,12 @@
 import hashlib
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,8 @@ class Listing:
 
 _Photos = dict[str, Photo]  # by `class/file.jpg`
 _Pixels = npt.NDArray[np.uint8]
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 
 
 def scan(folder: Path, exclude: Collection[str] = ()) -> Listing:
@@ -70,17 +73,41 @@ def scan(folder: Path, exclude: Collection[str] = ()) -> Listing:
     return listing
 
 
-def decode(photos: Sequence[Photo], spec: InputSpec, workers: int) -> Iterator[tuple[int, _Pixels | ImageError]]:
-    """Index and pixels uint8 [spec.height, spec.width, 3] of each photo, in order, or why it can't be read.
+def collect(folder: Path) -> Listing:
+    """All photos below a folder, whatever their number, as photos to train on, in the order of their names.
 
-    Only a few photos for each worker are read ahead, so that memory does not grow with their number.
+    Those in a folder of their class have its label, those beside such folders have class id -1. Raises `DataError`.
     """
-    ahead: deque[Future[_Pixels | ImageError]] = deque()
+    root = _folder_of_classes(folder)
+    ignored: list[Path] = []
+    alone = [Photo(path, -1) for path in _visible(root) if _is_photo(path)]
+    of_class: list[Photo] = []
+    labels: list[Label] = []
+    for each in _class_folders(root, (), at_least=0):
+        if found := [Photo(path, len(labels)) for path in _files(each, ignored)]:
+            labels.append(Label(name=_normal(each.name)))
+            of_class += found
+    if not alone and not of_class:
+        raise DataError(f"there are no photos in {root}; expected {', '.join(FORMATS)}")
+    return Listing(tuple(labels), (*alone, *of_class), (), tuple(ignored))
+
+
+def decode(photos: Sequence[Photo], spec: InputSpec, workers: int) -> Iterator[tuple[int, _Pixels | ImageError]]:
+    """Index and pixels uint8 [spec.height, spec.width, 3] of each photo, in order, or why it can't be read."""
+    return read_ahead(photos, lambda photo: _read(photo.path, spec), workers)
+
+
+def read_ahead(items: Sequence[_Item], read: Callable[[_Item], _Found], workers: int) -> Iterator[tuple[int, _Found]]:
+    """Index of each item and what `read` finds there, in order, read by so many threads.
+
+    Only a few items for each of them are read ahead, so that memory does not grow with their number.
+    """
+    ahead: deque[Future[_Found]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
-        for index in range(len(photos) + workers * _AHEAD):
-            if index < len(photos):
-                ahead.append(pool.submit(_read, photos[index].path, spec))
+        for index in range(len(items) + workers * _AHEAD):
+            if index < len(items):
+                ahead.append(pool.submit(read, items[index]))
             if (due := index - workers * _AHEAD) >= 0:
                 yield due, ahead.popleft().result()
     finally:
@@ -169,7 +196,7 @@ def _folder_of_classes(folder: Path) -> Path:
     return _folder_of_classes(inner[0]) if descend else folder
 
 
-def _class_folders(root: Path, left_out: Collection[str]) -> list[Path]:
+def _class_folders(root: Path, left_out: Collection[str], at_least: int = 2) -> list[Path]:
     here = root.resolve()  # a link to what holds the classes is no class
     folders = {_normal(path.name): path for path in _visible(root) if path.is_dir()}
     folders = {name: path for name, path in folders.items() if not here.is_relative_to(path.resolve())}
@@ -181,7 +208,7 @@ def _class_folders(root: Path, left_out: Collection[str]) -> list[Path]:
             f"or bring the photos of each class together and list those that test in test.txt"
         )
     classes = {name: path for name, path in folders.items() if name not in left_out}
-    if len(classes) < 2:
+    if len(classes) < at_least:
         raise DataError(
             f"expected a folder of photos for each of two classes or more in {root}, such as {root / 'cat' / '1.jpg'}; "
             f"got {_some(classes) or 'none'}"

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.api import catalogue, explain, health, predict, web
+from app.api import catalogue, explain, health, predict, similar, web
 from app.api.protocols import sagemaker, tensorflow_serving, vertex
 from app.api.protocols.v2 import routes as v2
 from app.settings import Settings
@@ -14,6 +14,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.include_router(predict.router)  # POST /predict, /predict/batch
     app.include_router(explain.router)  # POST /explain
     app.include_router(catalogue.router)  # GET /models, /models/{name}, /models/{name}/versions/{version}
+    app.include_router(similar.router)  # POST /similar, GET /indexes
     app.include_router(health.router)  # GET /health/live, /health/ready, /metrics
     app.include_router(tensorflow_serving.router)  # /v1/models/{model}…
     app.include_router(sagemaker.router)  # GET /ping, POST /invocations

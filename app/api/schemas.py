@@ -130,6 +130,41 @@ class VersionDetailBody(_Body):
     manifest: Manifest
 
 
+class NeighbourBody(_Body):
+    """A picture of the index."""
+
+    id: int = Field(description="its number in the index, from 0", examples=[17])
+    label: str | None = Field(description="null where the picture has none", examples=["cup"])
+    distance: float = Field(description="cosine distance of the embeddings, 0 to 2", examples=[0.31])
+    thumbnail: str | None = Field(description="JPEG in base64; null where none was asked for or the index has none")
+
+
+class SearchTimingBody(TimingBody):
+    search: float = Field(examples=[0.4])
+
+
+class SimilarBody(ServedBody):
+    index: str = Field(examples=["photos"])
+    neighbours: list[NeighbourBody] = Field(description="the nearest first")
+    timing_ms: SearchTimingBody
+
+
+class IndexBody(_Body):
+    """A live index."""
+
+    name: str = Field(examples=["photos"])
+    model: str
+    version: int = Field(description="of the model, whose embeddings it holds")
+    kind: str = Field(examples=["hnsw"])
+    size: int = Field(description="pictures")
+    dimension: int = Field(description="of the embeddings")
+    distance: str = Field(examples=["cosine"])
+
+
+class IndexesBody(_Body):
+    indexes: list[IndexBody]
+
+
 class HealthBody(_Body):
     status: Annotated[str, Field(examples=["ready"])]
 
@@ -149,7 +184,7 @@ _MEANING = {
     422: "A parameter or field is missing or out of range",
     429: "The queue is full, or the key's rate used up; `Retry-After` says when to come back",
     500: "The service failed; its log has the request id",
-    501: "The version lacks what is asked for",
+    501: "The version lacks what is asked for, or it is not installed here",
     503: "Not ready, or draining",
     504: "The deadline passed",
 }

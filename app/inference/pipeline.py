@@ -47,14 +47,14 @@ class Pipeline:
 
     def rank(self, probabilities: npt.NDArray[np.float32], manifest: Manifest, top_k: int) -> Ranking:
         """The ranking of probabilities float32 [C]."""
-        with self._stage("rank"):
+        with self.stage("rank"):
             return rank(probabilities, manifest, top_k)
 
     async def infer(
         self, picture: bytes | Images, manifest: Manifest, batcher: Batcher, deadline: float
     ) -> tuple[npt.NDArray[np.float32], Timing]:
         """Probabilities float32 [C] of a file's bytes, or of pixels uint8 [H, W, 3] as the manifest wants them."""
-        with self._stage("decode") as decoding:
+        with self.stage("decode") as decoding:
             image = (
                 await self._decoder.decode(picture, manifest.input, manifest.name)
                 if isinstance(picture, bytes)
@@ -69,7 +69,7 @@ class Pipeline:
         self, data: bytes, manifest: Manifest, explainer: Explainer, class_id: int, deadline: float
     ) -> tuple[Explained, Box, Timing]:
         """Explain one picture for a class, or for `TOP_CLASS`, and say which part of it the model saw."""
-        with self._stage("decode") as decoding:
+        with self.stage("decode") as decoding:
             image, region = await self._decoder.look(data, manifest.input, manifest.name)
         explained = await explainer.explain(image, class_id, deadline)
         self._observe("queue", explained.queue_s, explained.inference_s)
@@ -81,14 +81,15 @@ class Pipeline:
         return await self._decoder.overlay(data, heat, region, manifest.name)
 
     @contextmanager
-    def _stage(self, name: str) -> Iterator["_Stopwatch"]:
-        watch = _Stopwatch()
+    def stage(self, name: str) -> Iterator["Stopwatch"]:
+        """Tells the observer how long the block took; so does what it yields."""
+        watch = Stopwatch()
         yield watch
         watch.stop()
         self._observe(name, watch.seconds)
 
 
-class _Stopwatch:
+class Stopwatch:
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self.seconds = 0.0

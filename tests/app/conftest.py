@@ -52,6 +52,10 @@ class FakeEngine:
         self.sizes.append(len(images))
         return shades(images, self.classes)
 
+    def explain(self, images: np.ndarray, class_ids: np.ndarray) -> Explanation:
+        found = shades(images, self.classes)
+        return Explanation(found, found, None)
+
 
 class ExplainingEngine(FakeEngine):
     """Its heat maps hold the class's number at the top left, 1 at the bottom right, and evidence against it else."""

@@ -15,8 +15,9 @@ from app.settings import Settings
 from models.manifest import InputSpec, Label, Manifest
 from models.preprocess import load_image
 from models.repository import ModelRepository, VersionFolder
-from training import evaluate
+from training import evaluate, index
 from training.data import Dataset, Split
+from training.pictures import of_folder
 from training.recipe import Recipe
 from training.run import run
 
@@ -144,6 +145,34 @@ def test_explanations_are_the_same_on_every_engine_and_belong_to_what_is_served(
     np.testing.assert_allclose(other.probabilities, reference.probabilities, atol=0.02)
     for found, expected in ((other.embedding, reference.embedding), (other.heatmap, reference.heatmap)):
         np.testing.assert_allclose(found, expected, atol=0.01 * abs(expected).max())
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+def test_each_picture_of_an_index_is_the_nearest_to_itself_on_every_engine(
+    published, pictures, tmp_path, engine: str
+) -> None:
+    repository, folder, manifest = published
+    names = [tmp_path / f"{number:02}.picture.{'png' if number % 2 else 'jpg'}" for number in range(len(pictures))]
+    for path, data in zip(names, pictures, strict=True):  # of whatever format: names are not believed
+        path.write_bytes(data)
+    index.run(index.Plan("pictures"), of_folder(tmp_path, hold_out=False), repository, folder, manifest)
+
+    async def post_all() -> list[dict]:
+        app = create_app(Settings(model_repository=repository.root, engine=engine, reload_interval_s=0.1))
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
+        ):
+            while not app.state.registry.ready or not app.state.indexes.live:
+                await asyncio.sleep(0.01)
+            posts = (client.post("/similar?index=pictures&k=3", files={"file": picture}) for picture in pictures)
+            return [answer.json() for answer in await asyncio.gather(*posts)]
+
+    answers = asyncio.run(post_all())
+    nearest = [answer["neighbours"][0] for answer in answers]
+    assert [found["id"] for found in nearest] == list(range(len(pictures)))
+    assert max(found["distance"] for found in nearest) < 1e-3
 
 
 def test_shipped_models_agree_with_evaluate_on_a_photo(pictures) -> None:
