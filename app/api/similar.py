@@ -3,10 +3,10 @@
 import base64
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api import upload
-from app.api.predict import ERRORS, IMAGE_BODY, LabelQuery, timing_of
+from app.api.predict import ERRORS, IMAGE_BODY, LabelQuery, each_once, timing_of
 from app.api.schemas import IndexBody, IndexesBody, NeighbourBody, SearchTimingBody, SimilarBody, error_responses
 from app.api.work import Work, begun, unless_disconnected
 from app.indexes import Indexes, LiveIndex, Neighbour
@@ -15,7 +15,7 @@ from app.inference.pipeline import Timing
 
 DEFAULT_K, MOST_K = 10, 100
 
-router = APIRouter(tags=["similar"])
+router = APIRouter(tags=["similar"], dependencies=[Depends(each_once)])
 
 IndexQuery = Annotated[
     str | None, Query(max_length=64, description="index to search; default: one of the model, the first by name")

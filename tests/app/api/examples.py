@@ -14,22 +14,25 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 from PIL import Image
 
 from app.api import document
-from app.inference.engines.base import Explanation
+from app.inference.engines.base import Explanation, Unexplained
 from app.keys import hashed, line_of
 from models.manifest import Label
-from tests.app.conftest import ExplainingEngine, Served, png, publish, serving
+from tests.app.conftest import ExplainingEngine, Served, png, publish, serving, until
+from tests.app.test_indexes import publish as publish_index
 
 PATH = Path(document.__file__).with_name("examples.json")
 REQUEST_ID = "a3c7be4b1cb34db1a0ae9a7d4d5c6a1e"
 TIMING_MS = {"decode": 1.8, "queue": 0.4, "inference": 6.1}
+THUMBNAIL = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBD"  # how one begins
 VERTEX, VERTEX_HEALTH = "/vertex", "/vertex-health"
 
 _PLACES = {"name": "coffee", "model": "coffee", "version": 1, "label": "stable", "method": "predict"}
 _PREDICTIONS = ("predict", "predict_batch", "sagemaker_invocations", "vertex_predict")
-_PICTURES = (*_PREDICTIONS, "explain")
+_PICTURES = (*_PREDICTIONS, "explain", "similar")
 _LOOK_UP = ("get_model", "get_version")
 
 Examples = dict[str, dict[str, dict[str, Any]]]  # operation id -> status -> name -> body
@@ -82,7 +85,8 @@ def _settled(body: Any) -> Any:
         return [_settled(value) for value in body]
     if not isinstance(body, dict):
         return body
-    same = {"request_id": REQUEST_ID, "timing_ms": TIMING_MS}
+    timing = TIMING_MS | ({"search": 0.2} if "search" in body.get("timing_ms", {}) else {})
+    same = {"request_id": REQUEST_ID, "timing_ms": timing, "thumbnail": THUMBNAIL}
     return {key: same.get(key, _settled(value)) for key, value in body.items()}
 
 
@@ -96,6 +100,7 @@ async def record() -> Examples:
         async with serving(root, Engine, api_keys=line_of("web", hashed(b"key"))) as served:
             await _refused(Recorder(served, examples))
         async with serving(root, Engine, aip_predict_route=VERTEX, aip_health_route=VERTEX_HEALTH) as served:
+            await until(lambda: served.app.state.indexes.live)
             recorder = Recorder(served, examples)
             await _answers(recorder)
             await _wrong_requests(recorder)
@@ -119,7 +124,8 @@ def _publish(root: Path) -> None:
         "conformal": {"alpha": 0.1, "quantile": 0.62, "n": 1000, "dataset": "coffee, validation"},
     }
     labels = [Label(name=name) for name in ("latte", "espresso", "filter")]
-    publish(root, "coffee", description="tells coffees apart", labels=labels, decision=decision)
+    version = publish(root, "coffee", description="tells coffees apart", labels=labels, decision=decision)
+    publish_index(version, np.array([[0, 1], [1, 0], [1, 1]], np.float32), labels=("espresso",))
     (root / "coffee" / "labels.json").write_text('{"stable": 1}')
 
 
@@ -141,6 +147,8 @@ async def _answers(recorder: Recorder) -> None:
     files = [("files", ("espresso.png", png(242))), ("files", ("notes.txt", b"milk, sugar"))]
     await recorder.ask("predict_batch", query="top_k=2", files=files)
     await recorder.ask("explain")
+    await recorder.ask("similar", query="k=2")
+    await recorder.ask("list_indexes")
     for operation in (
         *("list_models", "get_model", "get_version", "health_live", "health_ready"),
         *("tfs_status", "tfs_status_version", "tfs_status_label"),
@@ -163,6 +171,8 @@ async def _wrong_requests(recorder: Recorder) -> None:
     for operation in _PREDICTIONS:
         await recorder.ask(operation, query="top_k=0")
     await recorder.ask("explain", query="class_id=3")
+    await recorder.ask("similar", query="index=grounds")
+    await recorder.ask("similar", query="k=0")
     await recorder.ask("explain", headers={"accept": "text/csv"})
     for operation in _LOOK_UP:
         await recorder.ask(operation, path={"name": "tea"})
@@ -182,7 +192,7 @@ async def _wrong_pictures(recorder: Recorder) -> None:
         await recorder.ask(operation, content=b"milk", headers={"content-type": "text/plain"})
         form = {"content-type": "multipart/form-data; boundary=x"}
         await recorder.ask(operation, content=large, headers=form)
-    for operation in ("predict", "sagemaker_invocations", "explain"):
+    for operation in ("predict", "sagemaker_invocations", "explain", "similar"):
         await recorder.ask(operation, content=png(242)[:40], headers={"content-type": "image/png"})
         await recorder.ask(operation, content=wide.getvalue(), headers={"content-type": "image/png"})
     await recorder.ask("vertex_predict", content=b"{", headers={"content-type": "application/json"})
@@ -222,6 +232,8 @@ async def _failures(recorder: Recorder) -> None:
             await recorder.ask(operation)
     with mock.patch.object(recorder.served.engine, "explain", _unexplained):
         await recorder.ask("explain")
+    with mock.patch.object(recorder.served.engine, "explain", _without_embedding):
+        await recorder.ask("similar")
     with mock.patch.object(state, "device", SimpleNamespace(busy_s=31.0)):
         await recorder.ask("health_live")
         await recorder.ask("sagemaker_ping")
@@ -237,6 +249,10 @@ async def _never(*_: Any) -> None:
 def _unexplained(images: Any, class_ids: Any) -> Explanation:
     found = ExplainingEngine().explain(images, class_ids)
     return Explanation(found.probabilities, found.embedding, None)
+
+
+def _without_embedding(images: Any, class_ids: Any) -> Explanation:
+    raise Unexplained("it was exported without explanations; export it again")
 
 
 def _failing(images: Any) -> None:

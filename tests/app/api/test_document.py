@@ -62,7 +62,7 @@ def test_examples_fit_their_schemas(document: dict[str, Any]) -> None:
 
 def test_parameters_are_never_null(document: dict[str, Any]) -> None:
     parameters = [one for operation in _operations(document).values() for one in operation.get("parameters", ())]
-    assert {one["schema"]["type"] for one in parameters} == {"string", "integer"}
+    assert {one["schema"]["type"] for one in parameters} == {"string", "integer", "boolean"}
 
 
 def test_bodies_have_names_of_their_own(document: dict[str, Any]) -> None:
