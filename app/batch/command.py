@@ -19,7 +19,7 @@ from app.batch.cluster import classified, cluster
 from app.batch.decoding import Decode
 from app.batch.inference import Wanted
 from app.batch.job import JOB_FILE, PICTURES_FILE, Arguments, Job, JobError, parse, write_pictures
-from app.batch.listing import listing
+from app.batch.listing import Listing, listing
 from app.batch.output import Output
 from app.inference import engines
 from app.registry import PREFERRED_DEFAULT, STABLE
@@ -80,7 +80,7 @@ def run(options: Options, settings: Settings) -> Summary:
         wanted = _wanted(options, settings, repository, before)
         arguments = _arguments(options, settings, wanted)
         if before is None:
-            job = _begin(output, arguments, wanted.folder)
+            job = _begin(output, listing(options.input), arguments, wanted.folder)
         else:
             job = before
             job.check(arguments, _sha256(wanted.folder))
@@ -157,9 +157,8 @@ def _arguments(options: Options, settings: Settings, wanted: Wanted) -> Argument
     )
 
 
-def _begin(output: Output, arguments: Arguments, folder: VersionFolder) -> Job:
+def _begin(output: Output, found: Listing, arguments: Arguments, folder: VersionFolder) -> Job:
     """List the pictures, then write the job. Raises `JobError` where there are none."""
-    found = listing(arguments.input)
     with output.writing(PICTURES_FILE) as path:
         pictures = write_pictures(path, found.paths, arguments.rows_per_file)
         if not pictures:

@@ -3,7 +3,6 @@
 Paths are bytes: a file may have a name that is no text.
 """
 
-import glob
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -49,15 +48,16 @@ def address(root: str, path: str) -> str:
 def _local(given: str) -> Listing:
     place = Path(given).absolute()
     if place.is_dir():
-        return Listing(str(place), _walk(str(place)))
+        return Listing(str(place), _walk(str(place), _is_picture_at))
     if place.is_file() and place.suffix.lower() in _LISTS:
         return Listing(str(place.parent), _listed(lambda: place.open("rb"), given))
     if place.is_file() or not _MAGIC.search(given):
         raise JobError(f"{_EXPECTED}; {given} is {'another file' if place.exists() else 'not there'}")
-    root = _fixed_part(str(place))
-    matches = glob.iglob(str(place), recursive=True)  # noqa: PTH207  as a shell does it: nothing that is hidden
-    found = (path for path in matches if Path(path).is_file())
-    return Listing(root, (os.fsencode(os.path.relpath(path, root)) for path in found))
+    above, slash, _ = _before_magic(given).rpartition("/")
+    pattern = given[len(above + slash) :]
+    root = str(Path(above + slash).absolute())
+    depth = None if "**" in pattern else pattern.count("/")
+    return Listing(root, _walk(root, _translated(pattern).match, depth))
 
 
 def _remote(given: str) -> Listing:
@@ -66,8 +66,8 @@ def _remote(given: str) -> Listing:
     if given.lower().endswith(_LISTS):
         return Listing(f"{scheme}://{top.rpartition('/')[0]}", _listed(lambda: storage.open(top, "rb"), given))
     if _MAGIC.search(top):
-        root = _fixed_part(top)
-        wanted = re.compile(glob_translate(top))
+        root = _before_magic(top).rpartition("/")[0]
+        wanted = _translated(top)
         found = (path for path in _walk_remote(storage, root, given) if wanted.match(path))
     else:
         root = top
@@ -75,8 +75,11 @@ def _remote(given: str) -> Listing:
     return Listing(f"{scheme}://{root}", (path[len(root) :].lstrip("/").encode() for path in found))
 
 
-def _walk(root: str) -> Iterator[bytes]:
-    """Links are followed, and no folder is entered twice."""
+def _walk(root: str, wanted: Callable[[str], object], depth: int | None = None) -> Iterator[bytes]:
+    """Wanted files, by their path under the root; of folders so many levels below it at most. Nothing that is hidden.
+
+    Links are followed, and no folder is entered twice.
+    """
     seen = set()
 
     def unreadable(error: OSError) -> None:
@@ -88,9 +91,11 @@ def _walk(root: str) -> Iterator[bytes]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(filter(_is_picture, files)):
-            yield os.fsencode(os.path.relpath(os.path.join(folder, name), root))  # noqa: PTH118  a Path costs ten times
+        under = "" if folder == root else f"{os.path.relpath(folder, root)}/"
+        enter = depth is None or under.count("/") < depth
+        folders[:] = sorted(name for name in folders if enter and not name.startswith("."))
+        paths = (f"{under}{name}" for name in sorted(files) if not name.startswith("."))
+        yield from map(os.fsencode, filter(wanted, paths))
 
 
 def _walk_remote(storage: Any, root: str, given: str) -> Iterator[str]:
@@ -111,6 +116,10 @@ def _told(given: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise StorageError(f"{given} can't be read: {type(error).__name__}: {error}") from error
+
+
+def _is_picture_at(path: str) -> bool:
+    return path.lower().endswith(_EXTENSIONS)
 
 
 def _is_picture(name: str) -> bool:
@@ -148,7 +157,14 @@ def _column(file: IO[bytes], given: str) -> Iterator[bytes]:
         raise JobError(f"{given} can't be read as a list of paths: {error}") from error
 
 
-def _fixed_part(pattern: str) -> str:
-    """The folder above the first part of a pattern that is one."""
+def _before_magic(pattern: str) -> str:
     magic = _MAGIC.search(pattern)
-    return pattern[: magic.start() if magic else None].rpartition("/")[0] or "/"
+    return pattern[: magic.start() if magic else None]
+
+
+def _translated(pattern: str) -> re.Pattern[str]:
+    """As a shell reads it. Raises `JobError` for what is none."""
+    try:
+        return re.compile(glob_translate(pattern))
+    except (ValueError, re.error) as error:
+        raise JobError(f"{pattern} is no pattern: {error}") from error

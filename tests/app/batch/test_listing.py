@@ -46,7 +46,29 @@ def test_file_names_need_not_be_text(tmp_path: Path) -> None:
 def test_pattern_gives_what_it_matches_whatever_it_is_called(tmp_path: Path) -> None:
     _made(tmp_path, "photos/a/1.jpg", "photos/a/2.raw", "photos/b/c/3.jpg", "other/4.jpg")
     assert sorted(_paths(tmp_path / "photos" / "**" / "*.*")) == ["a/1.jpg", "a/2.raw", "b/c/3.jpg"]
+    assert _paths(tmp_path / "photos" / "?" / "*.jpg") == ["a/1.jpg"]
     assert listing(f"{tmp_path}/photos/*/*.jpg").root == f"{tmp_path}/photos"
+
+
+def test_pattern_enters_no_folder_twice(tmp_path: Path) -> None:
+    root = _made(tmp_path / "photos", "1.jpg", "a/2.jpg", ".hidden/3.jpg")
+    for name in ("up", "again"):
+        (root / "a" / name).symlink_to(root)
+    assert _paths(root / "**" / "*.jpg") == ["1.jpg", "a/2.jpg"]
+
+
+def test_pattern_is_relative_to_a_folder_whose_name_looks_like_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = _made(tmp_path / "run[1]", "1.jpg", "a/2.jpg")
+    monkeypatch.chdir(root)
+    assert (listing("*.jpg").root, _paths("*.jpg"), _paths("a/*.jpg")) == (str(root), ["1.jpg"], ["2.jpg"])
+
+
+@pytest.mark.parametrize("given", ["photos/a**.jpg", "memory://bucket/a**.jpg"])
+def test_pattern_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(JobError, match="is no pattern"):
+        listing(given)
 
 
 def test_text_list_keeps_its_lines_as_they_are(tmp_path: Path) -> None:
