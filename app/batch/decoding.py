@@ -16,7 +16,7 @@ import numpy as np
 from app.batch.job import PICTURES_FILE, read_pictures
 from app.batch.listing import address
 from app.batch.rows import as_error
-from app.errors import BodyTooLarge, NotFound
+from app.errors import BodyTooLarge, NotFound, UnreadableImage
 from app.inference.decode import in_our_words
 from models.manifest import InputSpec
 from models.preprocess import load_image
@@ -91,7 +91,8 @@ def block_rows(spec: InputSpec) -> int:
 
 
 def read_picture(place: str, max_bytes: int) -> bytes:
-    """A whole file, local or in object storage. Raises `NotFound` or `BodyTooLarge`, and whatever its storage does."""
+    """A whole file, local or in object storage. Raises `NotFound`, `BodyTooLarge` or, of a
+    local one, `UnreadableImage`, and whatever its storage does."""
     return _read_remote(place, max_bytes) if is_url(place) else _read_local(place, max_bytes)
 
 
@@ -104,6 +105,8 @@ def _read_local(place: str, max_bytes: int) -> bytes:
         return Path(place).read_bytes()
     except FileNotFoundError:
         raise NotFound("no such file") from None
+    except OSError as error:
+        raise UnreadableImage(f"the file can't be read: {error.strerror}") from error
 
 
 def _read_remote(place: str, max_bytes: int) -> bytes:

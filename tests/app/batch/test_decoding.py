@@ -33,7 +33,8 @@ def test_each_picture_has_its_pixels_or_its_error(tmp_path: Path) -> None:
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     os.mkfifo(tmp_path / "pipe.jpg")
-    names = [*files, "pipe.jpg", "gone.jpg", "nul\0.jpg"]
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    names = [*files, "pipe.jpg", "gone.jpg", "loop.jpg", "x" * 300, "nul\0.jpg"]
     (block,) = _decode(tmp_path, str(tmp_path), [name.encode() for name in names]).part(0)
     assert list(block["path"]) == names
     assert list(block["code"]) == [
@@ -45,9 +46,11 @@ def test_each_picture_has_its_pixels_or_its_error(tmp_path: Path) -> None:
         "body_too_large",
         "not_found",
         "not_found",
+        "unreadable_image",
+        "unreadable_image",
         "internal_error",
     ]
-    assert block["pixels"].shape == (9, 2, 2, 3)
+    assert block["pixels"].shape == (11, 2, 2, 3)
     assert (block["pixels"][0] == 7).all()
     assert (block["pixels"][1:] == 0).all()
     messages = dict(zip(names, block["message"], strict=True))
