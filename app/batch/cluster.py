@@ -52,7 +52,11 @@ def cluster(address: str | None, cores: int) -> Iterator[Any]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         with without_native_chatter():
-            ray.init(**shared)
+            context = ray.init(**shared)
+    except SystemExit:  # Ray's own answer to SIGTERM, where ours is wanted
+        signal.signal(signal.SIGTERM, on_sigterm)
+        signal.raise_signal(signal.SIGTERM)
+        raise
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"Ray can't be had at {address or 'this machine'}: {error}") from error
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has its own, which would leave with a dump of the stack
@@ -60,6 +64,8 @@ def cluster(address: str | None, cores: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+        if address is None:  # or each run would leave a folder of logs
+            shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
 
 
 def classified(ray: Any, decode: Decode, wanted: Wanted) -> Iterator[pa.Table]:
