@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
-from tests.browser import install
+from tests.browser import installed
 from tests.browser.painted import write_models
 from tests.e2e.service import Service
 
@@ -26,12 +26,11 @@ def _playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="package")
 def browser(_playwright: Playwright) -> Iterator[Browser]:
-    own = Path(_playwright.chromium.executable_path)
-    path = install.installed() or (str(own) if own.exists() else None)
+    path = installed.browser(_playwright)
     if path is None:
         if "CI" in os.environ:
-            pytest.fail(install.NONE)
-        pytest.skip(install.NONE)
+            pytest.fail(installed.NONE)
+        pytest.skip(installed.NONE)
     # No sandbox: root and most containers can't have one, and the only page it opens is ours
     with _playwright.chromium.launch(executable_path=path, chromium_sandbox=False) as browser:
         yield browser

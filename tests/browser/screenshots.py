@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser import install
+from tests.browser import installed
 from tests.e2e.service import PICTURES, ROOT, Service
 
 KEPT = ROOT / "build" / "screenshots"
@@ -32,7 +32,7 @@ def keep(page: Page, name: str, *, full_page: bool = False) -> None:
 def renew(service: Service) -> None:
     """An answer in light, and two models of one picture in dark, each reduced to a palette."""
     with sync_playwright() as playwright:
-        path = install.installed() or playwright.chromium.executable_path
+        path = installed.browser(playwright)
         with playwright.chromium.launch(executable_path=path, chromium_sandbox=False) as browser:
             for scheme in ("light", "dark"):
                 page = browser.new_page(
