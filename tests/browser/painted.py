@@ -58,11 +58,11 @@ class PaintedEngine(FakeEngine):
 
 
 _held_by = Path(os.environ.get("HELD_BY", os.devnull + "-none"))
-engines.choose = lambda *_: "painted"
-engines.lanes = lambda *_: 1
-engines.factory = lambda *_: PaintedEngine
 
 if __name__ == "__main__":
     from app.__main__ import main
 
+    engines.choose = lambda *_: "painted"
+    engines.lanes = lambda *_: 1
+    engines.factory = lambda *_: PaintedEngine
     sys.exit(main())
