@@ -22,7 +22,7 @@ CLIENTS := open_inference openapi_python typescript
 APT_PACKAGES := chromium fonts-dejavu-core nginx
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::http::Timeout=20
 
-.PHONY: serve test apt bench constraints clean
+.PHONY: serve test apt screenshots bench constraints clean
 
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
@@ -69,6 +69,10 @@ apt:
 	$(APT) update; \
 	for package in $(APT_PACKAGES); do $(APT) install --yes --no-install-recommends $$package >/dev/null; done; \
 	exit 0
+
+# The pictures of the page, after a change of it
+screenshots: .venv/.installed-test apt
+	@$(BIN)/python -m tests.browser.screenshots
 
 # Ours beside its peers, each peer in an environment of its own. For an idle machine; takes half an hour.
 PEERS := fastapi_tensorflow litserve_tensorflow bentoml_tensorflow

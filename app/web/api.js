@@ -130,7 +130,8 @@ function inWords(code, message) {
 
 /** @param {string} message */
 function sentence(message) {
-  const text = message.charAt(0).toUpperCase() + message.slice(1);
+  const startsWithName = /^\w+:/.test(message); // of a parameter
+  const text = startsWithName ? message : message.charAt(0).toUpperCase() + message.slice(1);
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 

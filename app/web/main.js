@@ -104,7 +104,8 @@ async function ask(picture) {
     changed(picture);
     return;
   }
-  await classify(picture, current(), TOP_K, () => changed(picture));
+  const version = current();
+  await classify(picture, version, Math.min(TOP_K, version.serving.classes), () => changed(picture));
 }
 
 /** @param {Picture} picture */

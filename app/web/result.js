@@ -1,6 +1,6 @@
 /** The selected picture, with everything that is known of it. */
 
-import { allClasses, TOP_K } from "./ask.js";
+import { allClasses } from "./ask.js";
 import { byId, grouped, percent } from "./dom.js";
 import { showDetails } from "./details.js";
 import { manifestOf } from "./models.js";
@@ -81,7 +81,7 @@ export async function showAnswer(picture, live) {
     const [from, risk] = [percent(abstention.threshold), percent(abstention.target_risk)];
     byId("threshold").textContent = `An answer counts from ${from}, the mark: then at most ${risk} are wrong.`;
   }
-  showDetails(answer, picture.sent === picture.file ? picture.name : (picture.sent?.name ?? picture.name), TOP_K);
+  showDetails(answer, picture.sent === picture.file ? picture.name : (picture.sent?.name ?? picture.name), answer.predictions.length);
   offerAll(picture, live);
   offerWhy(picture, drawing);
   return sentence;
