@@ -118,7 +118,7 @@ def test_tensorflow_serving(start_held, models: Path, espresso: bytes) -> None:
     assert _in_one_text(predict(b"no picture")) == (400, str)
     assert _in_one_text(predict(espresso, "/v1/models/nope:predict")) == (404, str)
     assert _in_one_text(predict(espresso, f"{model}/labels/stable:predict")) == (404, str)
-    assert _in_one_text(service.http.post(f"{model}:regress", json={})) == (501, str)
+    assert _in_one_text(service.http.post(f"{model}:regress", json={})) == (400, str)
     assert _in_one_text(service.http.post(f"{model}:predict", content=b"{")) == (400, str)
     assert _in_one_text(predict(bytes(LIMIT_BYTES))) == (413, str)
     with _held(service, predict) as held:
