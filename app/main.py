@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # OpenTelemetry may not be installed
 logger = logging.getLogger(__name__)
 
 _LOOK_FOR_SIGNALS_S = 0.2
+_PREDICTIONS_TO_AN_EXPLANATION = 8  # places of a queue
 
 # FastAPI would not see what goes around it, and tell the rest twice
 _NO_SPANS_OF_ITS_OWN: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -83,7 +84,7 @@ def create_app(
             fetch=fetch,
             load_engine=load_engine,
             make_batcher=partial(_batcher, settings, device, metrics),
-            make_explainer=lambda engine, manifest: Explainer(engine, device, manifest.name),
+            make_explainer=partial(_explainer, settings, device),
             max_batch_size=settings.max_batch_size,
             default_model=settings.default_model,
             canary_share=settings.canary_share,
@@ -219,6 +220,10 @@ def _batcher(settings: Settings, device: Device, metrics: Metrics, engine: Engin
         observe=partial(metrics.observe_batch, manifest.name),
         name=manifest.name,
     )
+
+
+def _explainer(settings: Settings, device: Device, engine: Engine, manifest: Manifest) -> Explainer:
+    return Explainer(engine, device, max(1, settings.queue_size // _PREDICTIONS_TO_AN_EXPLANATION), manifest.name)
 
 
 def _version() -> str:

@@ -14,6 +14,7 @@ the generation before: readers see the one or the other, and never a part. All n
 import hashlib
 import json
 import shutil
+import stat
 import threading
 import time
 import uuid
@@ -162,8 +163,10 @@ class IndexStore:
             with suppress(PermissionError):
                 for path in subfolders(model / INDEXES_FOLDER):
                     with suppress(FileNotFoundError, NotADirectoryError):
-                        stat = (path / INDEX_MANIFEST_FILE).stat()
-                        stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+                        status = (path / INDEX_MANIFEST_FILE).stat()
+                        if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+                            continue
+                        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
                         found.append(IndexFolder(model.name, path.name, path, stamp))
         return sorted(found)
 
@@ -223,8 +226,8 @@ class IndexStore:
         found = set()
         for path in folder.path.rglob("*"):
             with suppress(OSError):
-                stat = path.stat()
-                found.add((path.relative_to(folder.path).as_posix(), stat.st_size, stat.st_mtime_ns))
+                status = path.stat()
+                found.add((path.relative_to(folder.path).as_posix(), status.st_size, status.st_mtime_ns))
         return frozenset(found)
 
     def publish(self, staged: Path, draft: IndexManifest) -> IndexFolder:

@@ -23,13 +23,7 @@ ClassQuery = Annotated[
 ]
 
 Answered = Literal["application/json", "image/png"]
-_ANSWERED: dict[str, Answered] = {
-    "*/*": "application/json",
-    "application/*": "application/json",
-    "application/json": "application/json",
-    "image/*": "image/png",
-    "image/png": "image/png",
-}
+_ANSWERS: tuple[Answered, ...] = ("application/json", "image/png")
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
 }
@@ -51,11 +45,11 @@ async def explain(
     label: LabelQuery = None,
 ) -> Response:
     """As `/predict` takes the picture. With `Accept: image/png` it comes back, the heat map laid over it."""
-    answered = _answered(request.headers.get("accept", "*/*"))
+    answered = _answered(",".join(request.headers.getlist("accept")))
     async with begun(request, model, version, label) as work:
         chosen = _checked(class_id, work)
         data = await upload.read_image(request, work.settings.max_body_bytes, work.take)
-        with work.live.batcher.admit():
+        with work.live.explainer.admit():
             content = await unless_disconnected(request, _explained(data, chosen, answered, work))
     return Response(content, media_type=answered)
 
@@ -93,15 +87,18 @@ def _body(explained: Explained, class_id: int, heat: Heatmap, region: Box, timin
 
 def _answered(accept: str) -> Answered:
     """The type that the caller likes best, by RFC 9110, 12.4.2. Raises `NotAcceptable` where there is none."""
-    liked: dict[Answered, float] = {}
-    for one in accept.split(","):
-        name, _, parameters = one.partition(";")
-        answered = _ANSWERED.get(name.strip().lower() or "*/*")
-        if answered is not None:
-            liked[answered] = max(liked.get(answered, 0.0), _quality(parameters))
-    best = max(liked, key=lambda answered: liked[answered], default=None)  # of equals, the one that was named first
-    if best is None or not liked[best] > 0:
-        raise NotAcceptable(f"answers are application/json or image/png; the request accepts {accept:.100}")
+    named = [one.partition(";") for one in accept.split(",") if one.strip()]
+    ranges = {name.strip().lower(): _quality(parameters) for name, _, parameters in named} or {"*/*": 1.0}
+
+    def liking(answered: Answered) -> tuple[float, int, int]:
+        """Its weight, by the most specific range that holds it, how specific that is, and how early it was named."""
+        holding = answered, f"{answered.partition('/')[0]}/*", "*/*"
+        found = next((one for one in holding if one in ranges), None)
+        return (0.0, 0, 0) if found is None else (ranges[found], -holding.index(found), -list(ranges).index(found))
+
+    best = max(_ANSWERS, key=liking)  # of equals, the first
+    if not liking(best)[0] > 0:
+        raise NotAcceptable(f"answers are {' or '.join(_ANSWERS)}; the request accepts {accept:.100}")
     return best
 
 
@@ -109,9 +106,10 @@ def _quality(parameters: str) -> float:
     """The weight of a media range, from 0 to 1; 0 where it can't be read."""
     named = dict(parameter.replace(" ", "").lower().partition("=")[::2] for parameter in parameters.split(";"))
     try:
-        return float(named.get("q", 1.0))
+        quality = float(named.get("q", 1.0))
     except ValueError:
         return 0.0
+    return quality if 0.0 <= quality <= 1.0 else 0.0
 
 
 def _checked(class_id: int | None, work: Work) -> int:

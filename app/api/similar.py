@@ -50,7 +50,7 @@ async def similar(
     chosen, live = indexes.get(index, model, version, label)
     async with begun(request, live.folder.name, live.folder.version) as work:
         data = await upload.read_image(request, work.settings.max_body_bytes, work.take)
-        with work.live.batcher.admit():
+        with work.live.explainer.admit():
             searching = _search(work, indexes, chosen, data, k, thumbnails=thumbnails)
             found, timing, search_s = await unless_disconnected(request, searching)
     body = SimilarBody(

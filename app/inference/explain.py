@@ -1,16 +1,17 @@
 """Explanations of one version: one picture at a time, in turn with the batches that share its device."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import DeadlinePassed, InferenceFailed, Unimplemented
+from app.errors import DeadlinePassed, InferenceFailed, QueueFull, Unimplemented
 from app.inference.batcher import Clock, Device
 from app.inference.engines.base import Engine, Explanation, Images, Unexplained
 
@@ -34,13 +35,35 @@ class Explained:
 class Explainer:
     """What a version's engine explains, for callers who may leave at any time. Needs a running event loop."""
 
-    def __init__(self, engine: Engine, device: Device, name: str = "", clock: Clock = time.monotonic) -> None:
-        """Explainers and batchers of the same `name` take turns at the device together."""
+    def __init__(
+        self, engine: Engine, device: Device, most: int = 1, name: str = "", clock: Clock = time.monotonic
+    ) -> None:
+        """`most` is that of pictures under way. Explainers and batchers of the same `name` take turns at the device."""
         self._engine = engine
         self._device = device
+        self._most = most
         self._name = name
         self._clock = clock
         self._one = asyncio.Lock()  # engines are made for it
+        self.under_way = 0
+        self._took_s = 0.0  # the last one
+        self._unexplained: Unexplained | None = None
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Hold a place for one picture. Raises `QueueFull` at once where there is none.
+
+        They are places of their own, and few: explanations come out one by one, and those of a flood would leave none
+        for predictions.
+        """
+        if self.under_way >= self._most:
+            retry_after_s = max(1, math.ceil(self.under_way * self._took_s))
+            raise QueueFull(f"{self.under_way} pictures are being explained, the limit is {self._most}", retry_after_s)
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
 
     async def explain(self, image: Images, class_id: int, deadline: float) -> Explained:
         """Explain uint8 [H, W, 3] for a class, or for `TOP_CLASS`. `deadline` is a time of the explainer's clock.
@@ -49,6 +72,8 @@ class Explainer:
         explains it, `InferenceFailed` where the engine failed.
         """
         queued_at = self._clock()
+        if self._unexplained is not None:  # or each request would have the engine read the version again
+            raise Unimplemented(str(self._unexplained))
         with ExitStack() as held:
             await self._one.acquire()
             held.callback(self._one.release)
@@ -65,12 +90,13 @@ class Explainer:
             found = await asyncio.shield(computing)
             _check(found)
         except Unexplained as error:
+            self._unexplained = error
             raise Unimplemented(str(error)) from error
         except Exception as error:
             raise InferenceFailed("the model failed to explain this image") from error
         heatmap = None if found.heatmap is None else found.heatmap[0]
-        took = self._clock() - started
-        return Explained(found.probabilities[0], found.embedding[0], heatmap, started - queued_at, took)
+        self._took_s = self._clock() - started
+        return Explained(found.probabilities[0], found.embedding[0], heatmap, started - queued_at, self._took_s)
 
 
 def positive(heatmap: Heatmap) -> Heatmap:

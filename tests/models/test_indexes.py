@@ -195,3 +195,10 @@ def test_a_fingerprint_tells_versions_of_one_number_apart() -> None:
         for digit, description in (("0", "first"), ("0", "second"), ("1", "first"))
     )
     assert fingerprint(one) == fingerprint(same) != fingerprint(other)
+
+
+def test_a_pipe_in_place_of_a_manifest_is_no_index(tmp_path: Path) -> None:
+    folder = publish(tmp_path, embeddings(2))
+    (folder.path / INDEX_MANIFEST_FILE).unlink()
+    os.mkfifo(folder.path / INDEX_MANIFEST_FILE)
+    assert _store(tmp_path).folders() == []

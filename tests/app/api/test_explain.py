@@ -69,6 +69,8 @@ async def test_picture_comes_back_under_its_heat_map(tmp_path: Path) -> None:
         ("image/*", "image/png"), ("IMAGE/PNG; q=0.5", "image/png"), ("text/html, image/png", "image/png"),
         ("image/png, application/json", "image/png"), ("application/json;q=0.9, image/png;q=0.2", "application/json"),
         ("image/png;q=0.1, */*;q=0.8", "application/json"), ("text/html, */*;q=0.1", "application/json"),
+        ("application/json;q=0, */*", "image/png"), ("image/png;q=0, */*;q=0.1", "application/json"),
+        ("image/*, */*;q=0.8", "image/png"), ("image/png;q=inf, application/*", "application/json"),
     ],
 )  # fmt: skip
 async def test_caller_gets_the_type_that_it_likes_best(accept: str, answered: str, tmp_path: Path) -> None:
@@ -77,7 +79,9 @@ async def test_caller_gets_the_type_that_it_likes_best(accept: str, answered: st
     assert (response.status_code, response.headers["content-type"]) == (200, answered)
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0", "application/json;q=none"])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "image/jpeg", "image/png;q=0", "application/json;q=none", "text/html,"]
+)
 async def test_caller_that_takes_neither_is_told_what_there_is(accept: str, tmp_path: Path) -> None:
     publish(tmp_path)
     response = await _explain(tmp_path, accept=accept)
@@ -135,16 +139,20 @@ async def _asked(served: Any, path: str = "/explain") -> "asyncio.Task[httpx.Res
     return task
 
 
-async def test_explanations_and_predictions_share_the_places_of_the_queue(tmp_path: Path) -> None:
+async def test_explanations_have_few_places_of_their_own_and_leave_those_of_predictions(tmp_path: Path) -> None:
     publish(tmp_path)
     async with serving(tmp_path, _Held, queue_size=2) as served:
-        first, second = await _asked(served), await _asked(served, "/predict")
+        explainer = served.app.state.registry.get().explainer
+        explained = await _asked(served)
+        await until(lambda: explainer.under_way == 1)
+        refused = await served.http.post("/explain", content=png(1), headers=PNG)
+        predicted = [await _asked(served, "/predict") for _ in range(2)]
         await until(lambda: served.batcher.under_way == 2)
-        refused = [await served.http.post(path, content=png(1), headers=PNG) for path in ("/explain", "/predict")]
         served.engine.let()
-        assert [(await task).status_code for task in (first, second)] == [200, 200]
-    assert [response.status_code for response in refused] == [429, 429]
-    assert "retry-after" in refused[0].headers
+        assert [(await task).status_code for task in (explained, *predicted)] == [200, 200, 200]
+        assert explainer.under_way == 0
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+    assert "retry-after" in refused.headers
 
 
 async def test_explanation_that_takes_too_long_passes_its_deadline(tmp_path: Path) -> None:

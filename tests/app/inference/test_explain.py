@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.errors import DeadlinePassed, InferenceFailed, Unimplemented
+from app.errors import DeadlinePassed, InferenceFailed, QueueFull, Unimplemented
 from app.inference.batcher import Batcher, Device
 from app.inference.engines.base import TOP_CLASS, EngineError, Explanation, Unexplained
 from app.inference.explain import Explainer, positive
@@ -127,16 +127,9 @@ async def test_batches_of_the_same_model_get_their_turn_between_explanations() -
     assert order.index("batch") < 2
 
 
-@pytest.mark.parametrize(
-    ("failure", "expected"),
-    [
-        (Unexplained("export it again"), Unimplemented),
-        (EngineError("gone"), InferenceFailed),
-        (OSError(), InferenceFailed),
-    ],
-)
+@pytest.mark.parametrize("failure", [EngineError("gone"), OSError()])
 async def test_failure_is_the_callers_alone_and_frees_the_lane(
-    failure: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = ExplainingEngine()
     async with _explainer(engine) as (explainer, device):
@@ -146,7 +139,7 @@ async def test_failure_is_the_callers_alone_and_frees_the_lane(
                 raise failure
 
             patched.setattr(engine, "explain", fail)
-            with pytest.raises(expected):
+            with pytest.raises(InferenceFailed):
                 await explainer.explain(_image(0), 0, NEVER)
         await explainer.explain(_image(0), 0, NEVER)
         assert device.turns.free == 1
@@ -165,3 +158,27 @@ async def test_numbers_that_are_none_are_a_failure(monkeypatch: pytest.MonkeyPat
 def test_positive_evidence_is_divided_by_the_most() -> None:
     np.testing.assert_allclose(positive(np.array([[-3, 1], [4, 0]], np.float32)), [[0, 0.25], [1, 0]])
     np.testing.assert_array_equal(positive(np.array([[-3, -1]], np.float32)), [[0, 0]])
+
+
+async def test_places_are_few_and_given_back() -> None:
+    refused = pytest.raises(QueueFull, match="2 pictures are being explained, the limit is 2")
+    async with _explainer(ExplainingEngine(), most=2) as (explainer, _):
+        with explainer.admit(), explainer.admit(), refused, explainer.admit():
+            pytest.fail("a third one was let in")
+        with explainer.admit(), explainer.admit():
+            pass
+
+
+async def test_version_that_explains_nothing_is_asked_once() -> None:
+    class Unexplaining(ExplainingEngine):
+        def explain(self, images: np.ndarray, class_ids: np.ndarray) -> Explanation:
+            self.explained += 1
+            raise Unexplained("exported without")
+
+    engine = Unexplaining()
+    async with _explainer(engine) as (explainer, device):
+        for _ in range(3):
+            with pytest.raises(Unimplemented, match="exported without"):
+                await explainer.explain(_image(51), TOP_CLASS, NEVER)
+        assert device.turns.free == 1
+    assert engine.explained == 1
