@@ -41,7 +41,6 @@ if TYPE_CHECKING:  # OpenTelemetry may not be installed
 logger = logging.getLogger(__name__)
 
 _LOOK_FOR_SIGNALS_S = 0.2
-_PREDICTIONS_TO_AN_EXPLANATION = 8  # places of a queue
 
 # FastAPI would not see what goes around it, and tell the rest twice
 _NO_SPANS_OF_ITS_OWN: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -223,7 +222,7 @@ def _batcher(settings: Settings, device: Device, metrics: Metrics, engine: Engin
 
 
 def _explainer(settings: Settings, device: Device, engine: Engine, manifest: Manifest) -> Explainer:
-    return Explainer(engine, device, max(1, settings.queue_size // _PREDICTIONS_TO_AN_EXPLANATION), manifest.name)
+    return Explainer(engine, device, settings.queue_size, manifest.name)
 
 
 def _version() -> str:

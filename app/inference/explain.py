@@ -53,8 +53,8 @@ class Explainer:
     def admit(self) -> Iterator[None]:
         """Hold a place for one picture. Raises `QueueFull` at once where there is none.
 
-        They are places of their own, and few: explanations come out one by one, and those of a flood would leave none
-        for predictions.
+        They are places of their own: explanations come out one by one, and those of a flood would leave none for
+        predictions.
         """
         if self.under_way >= self._most:
             retry_after_s = max(1, math.ceil(self.under_way * self._took_s))

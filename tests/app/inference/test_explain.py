@@ -160,7 +160,7 @@ def test_positive_evidence_is_divided_by_the_most() -> None:
     np.testing.assert_array_equal(positive(np.array([[-3, -1]], np.float32)), [[0, 0]])
 
 
-async def test_places_are_few_and_given_back() -> None:
+async def test_places_are_as_many_as_given_and_given_back() -> None:
     refused = pytest.raises(QueueFull, match="2 pictures are being explained, the limit is 2")
     async with _explainer(ExplainingEngine(), most=2) as (explainer, _):
         with explainer.admit(), explainer.admit(), refused, explainer.admit():
