@@ -21,6 +21,7 @@ from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine, EngineError, prove
 from app.inference.explain import Explainer
 from app.priority import stand_back
+from models.files import Contents, contents
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 
@@ -47,7 +48,7 @@ class Refusal:
     """Why a version is not served, and the files that were found then."""
 
     why: str
-    contents: frozenset[tuple[str, int, int]]
+    contents: Contents
 
 
 @dataclass
@@ -196,16 +197,16 @@ class Registry:
 
     async def _still_refused(self, folder: VersionFolder) -> bool:
         refusal = self.refused.get(folder)
-        return refusal is not None and refusal.contents == await asyncio.to_thread(self.repository.contents, folder)
+        return refusal is not None and refusal.contents == await asyncio.to_thread(contents, folder.path)
 
     async def _try(self, folder: VersionFolder) -> None:
-        contents = await asyncio.to_thread(self.repository.contents, folder)
+        files = await asyncio.to_thread(contents, folder.path)
         try:
             manifest, engine = await asyncio.to_thread(self._load, folder)
         except Exception as error:  # a broken version may raise anything, and must not stop the others
             expected = isinstance(error, (RepositoryError, EngineError))
             why = str(error) if expected else f"{type(error).__name__}: {error}"
-            self.refused[folder] = Refusal(why, contents)
+            self.refused[folder] = Refusal(why, files)
             logger.error("refused %s version %d: %s", folder.name, folder.version, why, exc_info=not expected)
             return
         self.refused.pop(folder, None)

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from models.files import file_sha256
 from models.manifest import MANIFEST_FILE, MODEL_NAME, Manifest
 from models.repository import (
     LABELS_FILE,
@@ -19,7 +20,6 @@ from models.repository import (
     RepositoryError,
     VersionExists,
     VersionFolder,
-    file_sha256,
 )
 
 logger = logging.getLogger(__name__)

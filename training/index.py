@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from models import nearest
-from models.indexes import CLASSES_FILE, INDEX_FILE, IndexFolder, IndexManifest, IndexStore, Kind, ThumbnailWriter
-from models.indexes import fingerprint as fingerprint_of
+from models.index_manifest import CLASSES_FILE, INDEX_FILE, IndexManifest, Kind
+from models.indexes import IndexFolder, IndexStore, ThumbnailWriter
 from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
 from training import embed, photos, provenance, retrieval
@@ -44,7 +44,7 @@ def run(
             name=plan.name,
             model=folder.name,
             version=folder.version,
-            model_sha256=fingerprint_of(manifest),
+            model_sha256=manifest.fingerprint,
             kind=plan.kind,
             parameters=index.parameters,
             size=len(indexed.classes),

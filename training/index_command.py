@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from models import nearest
-from models.indexes import Kind
+from models.index_manifest import Kind
 from models.manifest import MODEL_NAME
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository, RepositoryError

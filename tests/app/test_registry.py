@@ -18,6 +18,7 @@ from app.inference.batcher import Batcher, Device
 from app.inference.engines import EngineFactory
 from app.inference.explain import Explainer
 from app.registry import LiveVersion, Registry
+from models.files import Contents, contents
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 from tests.app.conftest import FakeEngine, HeldEngine, publish, rewrite_manifest, shades, until
@@ -182,14 +183,13 @@ async def test_version_that_goes_while_it_is_looked_at_keeps_no_other_from_being
 ) -> None:
     publish(tmp_path, "cups")
     publish(tmp_path, "mugs")
-    contents = ModelRepository.contents
 
-    def gone(repository: ModelRepository, folder: VersionFolder) -> Any:
-        if folder.name == "cups":
+    def gone(folder: Path) -> Contents:
+        if folder == tmp_path / "cups" / "1":
             raise FileNotFoundError("cups/1/saved_model.pb")
-        return contents(repository, folder)
+        return contents(folder)
 
-    monkeypatch.setattr(ModelRepository, "contents", gone)
+    monkeypatch.setattr("app.registry.contents", gone)
     async with _registry(tmp_path) as registry:
         await registry.refresh()
         assert (_versions(registry), registry.ready) == ([("mugs", 1)], True)

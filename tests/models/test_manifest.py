@@ -197,3 +197,11 @@ def test_fractions_lie_between_0_and_1() -> None:
 def test_a_manifest_from_before_reliability_diagrams_has_none() -> None:
     older = document(calibration={**FITTED, "before": [METRIC], "after": [METRIC]})
     assert Manifest.model_validate(older).calibration.reliability == ()
+
+
+def test_a_fingerprint_tells_versions_of_one_number_apart() -> None:
+    one, same, other = (
+        Manifest.model_validate(document(files={"saved_model.pb": sha, "variables/a": SHA}, description=description))
+        for sha, description in ((SHA, "first"), (SHA, "second"), (SHA[::-1], "first"))
+    )
+    assert one.fingerprint == same.fingerprint != other.fingerprint

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from models.files import file_sha256
 from models.preprocess import load_image
-from models.repository import ModelRepository, file_sha256
+from models.repository import ModelRepository
 from training import imagenet
 from training.data import DataError
 

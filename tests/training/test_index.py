@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from models import nearest
-from models.indexes import IndexManifest, IndexStore, Pictures, fingerprint
+from models.index_manifest import IndexManifest
+from models.indexes import IndexStore, Pictures
 from models.nearest import Nearest
 from training import embed, index, pictures, retrieval
 from training.__main__ import main
@@ -52,7 +53,7 @@ def test_a_folder_becomes_an_index_that_finds_each_of_its_pictures(
 
     manifest, found, kept = _published(minute, "all")
     assert (manifest.model, manifest.version, manifest.kind, manifest.size) == ("minute", 1, "exact", 150)
-    assert manifest.model_sha256 == fingerprint(minute.manifest)
+    assert manifest.model_sha256 == minute.manifest.fingerprint
     assert manifest.labels == ("first", "fourth", "second", "third")
     assert (manifest.metrics, manifest.speed) == ((), None)
     compute = embed.load(minute.folder.path)
