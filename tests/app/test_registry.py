@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
-from app.inference.batcher import Batcher, Device
+from app.inference.batcher import Batcher
+from app.inference.device import Device
 from app.inference.engines import EngineFactory
 from app.inference.explain import Explainer
 from app.registry import LiveVersion, Registry

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull
-from app.inference.batcher import Batcher, Device, Inference
+from app.inference.batcher import Batcher, Inference
+from app.inference.device import Device
 from app.inference.engines.base import batch_sizes
 from tests.app.conftest import FakeEngine, HeldEngine, shades, until
 
@@ -375,27 +376,6 @@ async def test_models_on_one_device_take_turns() -> None:
         leave.set()
         assert await asyncio.gather(*crowd, *single) == [*range(100), 200]
     assert order[:4] == ["busy", "other", "busy", "busy"]
-
-
-class _HeldAndFailing(HeldEngine):
-    def infer(self, images: np.ndarray) -> np.ndarray:
-        super().infer(images)
-        raise RuntimeError("no")
-
-
-@pytest.mark.parametrize("engine", [HeldEngine(), _HeldAndFailing()])
-async def test_device_tells_how_long_its_batch_has_been_computing(engine: HeldEngine) -> None:
-    now = [10.0]
-    device = Device(clock=lambda: now[0])
-    async with _batching(engine, device) as batcher:
-        assert device.busy_s == 0
-        asked = _asking(batcher, 1)
-        await until(lambda: engine.sizes == [1])
-        now[0] = 12.5
-        assert device.busy_s == 2.5
-        engine.let()
-        await asyncio.gather(*asked, return_exceptions=True)
-        assert device.busy_s == 0
 
 
 async def test_device_stays_busy_with_a_batch_that_everybody_has_left() -> None:
