@@ -34,7 +34,7 @@ _LOADED_AT_A_TIME = 2
 
 @dataclass(frozen=True)
 class LiveVersion:
-    """A version that answers."""
+    """A version that answers requests, with all that it takes."""
 
     folder: VersionFolder
     manifest: Manifest
@@ -53,7 +53,7 @@ class Refusal:
 
 @dataclass
 class Registry:
-    """`default_model` None stands for the preferred default where it is live, else the first model by name."""
+    """Without a `default_model`, the default is `PREFERRED_DEFAULT` where it is live, else the first model by name."""
 
     repository: ModelRepository
     load_engine: EngineFactory
@@ -61,7 +61,7 @@ class Registry:
     make_explainer: Callable[[Engine, Manifest], Explainer]
     max_batch_size: int
     default_model: str | None = None
-    fetch: Callable[[], None] | None = None  # what brings the repository up to date, where it is a copy
+    fetch: Callable[[], None] | None = None  # brings the repository up to date, where it is a copy
     canary_share: float = 0.0
     draw: Callable[[], float] = random.random
     refused: dict[VersionFolder, Refusal] = field(default_factory=dict)
@@ -86,9 +86,8 @@ class Registry:
 
         A request that names neither is answered by the version labelled stable, or by the highest one where none is;
         a share of such requests by the one labelled canary. Raises `UnknownModel`, `UnknownVersion`, `UnknownLabel`,
-        or `NotReady` where the default model is not live, or while the first look at the repository lasts: until then
-        the wrong model, or an old version, would be the default, and a model whose turn has not come would seem
-        unknown.
+        or `NotReady` where the default model is not live, and until the repository has been gone through once: before
+        that, a model that is still to be loaded would seem unknown, and the wrong version might be the default.
         """
         if not self._complete:
             raise NotReady("the models are not loaded (yet)")
@@ -116,15 +115,15 @@ class Registry:
         return self._live[name, version]
 
     def labels(self, name: str) -> dict[str, int]:
-        """The labels of the model's live versions. One on a version that can't be served is as good as none."""
+        """The labels of the model's live versions; those of versions that can't be served are left out."""
         return {label: number for label, number in self._labels.get(name, {}).items() if (name, number) in self._live}
 
     def default_version(self, name: str) -> int:
-        """Of a live model: what answers requests that name no version, but for the canary's share of them."""
+        """The version of a live model that answers requests which name none, except for the canary's share of them."""
         return self.labels(name).get(STABLE) or max(number for known, number in self._live if known == name)
 
     async def watch(self, interval_s: float) -> None:
-        """Refresh for ever. No failure ends it."""
+        """Refresh for ever, every `interval_s`. A failure is logged and ends nothing."""
         while True:
             await asyncio.sleep(interval_s)
             try:
@@ -151,10 +150,10 @@ class Registry:
             current = self._live.get((folder.name, folder.version))
             if (current is None or current.folder != folder) and not await self._still_refused(folder):
                 async with places:
-                    await self._try(folder)
+                    await self._go_live(folder)
 
         for failure in await asyncio.gather(*map(load, folders), return_exceptions=True):
-            if isinstance(failure, Exception):  # as where a folder goes while it is looked at: next time, then
+            if isinstance(failure, Exception):  # such as a folder that vanished meanwhile; the next refresh looks again
                 logger.error("a version could not be looked at: %s", failure)
         await self._read_labels({folder.name for folder in folders})
         self._complete = True
@@ -199,7 +198,8 @@ class Registry:
         refusal = self.refused.get(folder)
         return refusal is not None and refusal.contents == await asyncio.to_thread(contents, folder.path)
 
-    async def _try(self, folder: VersionFolder) -> None:
+    async def _go_live(self, folder: VersionFolder) -> None:
+        """Load a version and put it in the place of the one before, or note why it is refused."""
         files = await asyncio.to_thread(contents, folder.path)
         try:
             manifest, engine = await asyncio.to_thread(self._load, folder)
@@ -221,7 +221,7 @@ class Registry:
             self._retire(previous)
 
     def _load(self, folder: VersionFolder) -> tuple[Manifest, Engine]:
-        stand_back()  # with the threads that an engine starts for the version
+        stand_back()  # so do the threads that the engine starts from here
         manifest = self.repository.read(folder)
         self.repository.verify(folder, manifest)
         engine = self.load_engine(folder, manifest)
@@ -236,7 +236,7 @@ class Registry:
 
 
 async def _abandonable(work: Callable[[], None]) -> None:
-    """As `asyncio.to_thread`, but the process can end before the work does: a copy from afar may take minutes."""
+    """As `asyncio.to_thread`, but the end of the process does not wait for it: a copy from afar may take minutes."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[None] = loop.create_future()
 

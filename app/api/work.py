@@ -1,4 +1,4 @@
-"""A request's work, whatever protocol it came by: its version, its deadline, what it may take, and its answers."""
+"""What all protocols have in common in a request: a version, a deadline, limits, and what is computed for it."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ Inferred = tuple[npt.NDArray[np.float32], Timing]
 
 @dataclass(frozen=True)
 class Work:
-    """`deadline` is a time of `time.monotonic`; `take` is told of the body's pieces as they arrive."""
+    """One request's. `deadline` is a time of `time.monotonic`; `take` counts the pieces of the body as they arrive."""
 
     request: Request
     settings: Settings
@@ -87,9 +87,10 @@ class Work:
 async def begun(
     request: Request, model: str | None = None, version: int | None = None, label: str | None = None
 ) -> AsyncIterator[Work]:
-    """The version that is asked for, kept open, if it has room: refusing before the body is read costs next to nothing.
+    """A request's work, whose version stays open until the end of the block.
 
-    Raises `DemitasseError`s; `DeadlinePassed`, too, where the block takes longer than a request may.
+    Raises `DemitasseError`s: before the body is read where the version has no room, which costs next to nothing, and
+    `DeadlinePassed` where the block takes longer than a request may.
     """
     state = request.app.state
     settings: Settings = state.settings
