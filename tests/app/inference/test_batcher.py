@@ -202,13 +202,13 @@ async def test_late_images_are_dropped_before_they_cost_inference() -> None:
 async def test_answer_tells_how_long_it_waited_and_was_computed() -> None:
     now = [10.0]
 
-    class Slow(HeldEngine):
+    class Slower(HeldEngine):
         def infer(self, images: np.ndarray) -> np.ndarray:
             found = super().infer(images)
-            now[0] += 3.0
+            now[0] += 3.0 * len(self.sizes)
             return found
 
-    engine = Slow()
+    engine = Slower()
     async with _batching(engine, clock=lambda: now[0]) as batcher:
         running = _asking(batcher, 1)
         await until(lambda: engine.sizes == [1])
@@ -217,7 +217,7 @@ async def test_answer_tells_how_long_it_waited_and_was_computed() -> None:
         engine.let()
         answer = await waiting
         await asyncio.gather(*running)
-    assert (answer.queue_s, answer.inference_s) == (3.0, 3.0)
+    assert (answer.queue_s, answer.inference_s) == (3.0, 6.0)
     assert answer.probabilities.shape == (3,)
 
 
