@@ -109,9 +109,10 @@ class Calibration(Part):
 
 
 class Abstention(Part):
-    """Predictions whose top confidence is at least `threshold` are wrong with a rate of at most `target_risk`,
+    """Predictions whose top confidence is at least `threshold` can be relied on.
 
-    with probability `confidence_level` over the draw of the `n` examples it was chosen on.
+    They are wrong at a rate of at most `target_risk`; this holds with probability `confidence_level` over the draw of
+    the `n` examples that the threshold was chosen on.
     """
 
     threshold: Fraction
@@ -123,9 +124,10 @@ class Abstention(Part):
 
 
 class Conformal(Part):
-    """The set of classes whose score `1 - probability` is at most `quantile` holds the true one
+    """The prediction set: the classes whose score `1 - probability` is at most `quantile`.
 
-    with probability `1 - alpha` or more (split conformal prediction, score LAC: Sadinle et al. 2019).
+    It holds the true class with probability `1 - alpha` or more (split conformal prediction, score LAC: Sadinle et al.
+    2019).
     """
 
     score: Literal["lac"] = "lac"

@@ -42,4 +42,4 @@ def without_openvino_telemetry() -> None:
 
     Python raises ImportError for a module that is None here, and OpenVINO does without.
     """
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it fails

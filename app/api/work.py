@@ -115,13 +115,14 @@ async def _until(settings: Settings) -> AsyncIterator[float]:
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work, but leave it as soon as the caller has gone. The body must have been read.
+    """Do the work, but give it up as soon as the caller has gone. The body must have been read before.
 
-    The work is not a task of its own but the caller's, which is cancelled and takes that back, as `asyncio.timeout`
-    does: a task more for each request would cost a small network's throughput a few percent.
+    The work runs in the request's own task, which is cancelled, and takes the cancellation back as `asyncio.timeout`
+    does: one more task for each request would cost a few percent of a small network's throughput.
     """
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101  a coroutine runs in one
+    if task is None:
+        raise RuntimeError("expected to run in a task of asyncio")
     cancelled_before = task.cancelling()
     left = False
 
