@@ -16,8 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 1 with one line on standard error that says what is wrong."""
     options = _parser().parse_args(arguments)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else its first start tells of its cache of fonts
-    from training.data import DataError
     from training.recipe import RecipeError
+    from training.splits import DataError
 
     try:
         options.command(options)

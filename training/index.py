@@ -1,6 +1,5 @@
 """A version and pictures -> a published index: embeddings, their index, figures on queries, and thumbnails."""
 
-import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from training import embed, photos, provenance, retrieval
 from training.embed import Embed, Embedded
 from training.pictures import Collection
 from training.splits import DataError
+from training.terminal import say
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _readable(found: Embedded) -> Embedded:
     total = len(found.classes) + len(found.unreadable)
     photos.refuse_if_too_many([(Path(name), reason) for name, reason in found.unreadable], total)
     for name, reason in found.unreadable:
-        sys.stdout.write(f"skipped {name}: {reason}\n")
+        say(f"skipped {name}: {reason}")
     if not len(found.classes):
         raise DataError("there are no pictures that can be read")
     return found

@@ -14,8 +14,8 @@ from models.indexes import IndexStore, Pictures
 from models.nearest import Nearest
 from training import embed, index, pictures, retrieval
 from training.__main__ import main
-from training.data import Split
 from training.embed import Embedded
+from training.splits import Split
 
 
 def _write(folder: Path, split: Split, names: tuple[str, ...]) -> Path:

@@ -7,3 +7,11 @@
 
 TensorFlow takes seconds to import, so a command imports it only after it has looked at its options.
 """
+
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import argparse
+
+    # What `add_subparsers` returns has no public name, and no type parameters at run time
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]

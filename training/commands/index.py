@@ -11,10 +11,10 @@ from models.index_manifest import Kind
 from models.manifest import MODEL_NAME
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository, RepositoryError
-from training.commands._common import say
+from training.terminal import say
 
 if TYPE_CHECKING:
-    from training.commands._common import Commands
+    from training.commands import Commands
     from training.pictures import Collection
 
 _PARAMETERS = {

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, get_args
 from models.manifest import Manifest
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository
-from training.commands._common import say
+from training.terminal import say
 
 if TYPE_CHECKING:
-    from training.commands._common import Commands
+    from training.commands import Commands
     from training.splits import Split
 
 
@@ -24,7 +24,7 @@ def add_to(commands: "Commands") -> None:
     evaluate.set_defaults(command=_evaluate)
 
     pointing = commands.add_parser(
-        "pointing", help="do heat maps point at their class, where two photos are side by side"
+        "pointing", help="measure whether heat maps point at their class, where two photos are side by side"
     )
     pointing.add_argument("model", help="NAME or NAME/VERSION, trained on photos that it sees whole")
     pointing.add_argument("--data", type=Path, help="the file of Caltech-101, or the folder that holds it")
@@ -82,12 +82,14 @@ def _pointing(options: argparse.Namespace) -> None:
     repository.verify(folder, manifest)
     with without_native_chatter():
         from training import data, photos, pointing
+    from training.splits import DataError
+
     excluded = manifest.provenance.settings.get("exclude")
     place = data.caltech101_folder(options.data) if options.photos is None else nullcontext(options.photos)
     with place as root:
         listing = photos.scan(root, excluded if isinstance(excluded, list) else ())
         if [label.name for label in listing.labels] != [label.name for label in manifest.labels]:
-            raise data.DataError(f"{root} holds other classes than {options.model} knows; give its own with --photos")
+            raise DataError(f"{root} holds other classes than {options.model} knows; give its own with --photos")
         explain = (pointing.by_ir if options.engine == "openvino" else pointing.by_saved_model)(folder.path)
         pairs = list(pointing.compose(listing.test, manifest.input))
     for metric in pointing.play(explain, pairs, f"{root.name}, test photos in {len(pairs):,} pairs"):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository
-from training.commands._common import say
+from training.terminal import say
 
 if TYPE_CHECKING:
     import keras
 
     from training.checkpoint import Checkpoint
-    from training.commands._common import Commands
+    from training.commands import Commands
     from training.recipe import AnyRecipe, Transfer
 
 _RUNS = Path("runs")
@@ -24,7 +24,7 @@ _CHANGES = {"architecture": str, "batch_size": int, "epochs": int, "learning_rat
 
 def add_to(commands: "Commands") -> None:
     run = commands.add_parser("run", help="train, calibrate, evaluate and publish a recipe")
-    run.add_argument("recipe")
+    run.add_argument("recipe", help="its name, as `list` shows it")
     run.add_argument("--data", type=Path, help="the data set's file, or the folder that holds it")
     for name, kind in _CHANGES.items():
         run.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the recipe's")
@@ -36,10 +36,12 @@ def add_to(commands: "Commands") -> None:
     run.set_defaults(command=_run)
 
     photos = commands.add_parser("photos", help="a folder of photos for each class -> a published version")
-    photos.add_argument("folder", type=Path, metavar="DIR")
-    photos.add_argument("--name", required=True, help="of the model")
+    photos.add_argument("folder", type=Path, metavar="DIR", help="holds a folder of photos for each class")
+    photos.add_argument("--name", required=True, help="name of the model")
     photos.add_argument("--description", help="one line for the manifest")
-    photos.add_argument("--exclude", action="append", metavar="CLASS", help="a folder that is no class")
+    photos.add_argument(
+        "--exclude", action="append", metavar="CLASS", help="a folder that is no class; repeat it for more"
+    )
     photos.add_argument("--backbone", help="efficientnet_lite0 (default), resnet34 or resnet50")
     photos.add_argument(
         "--unfreeze", action="store_true", help="fine-tune the upper half of the backbone after the head"
@@ -47,7 +49,7 @@ def add_to(commands: "Commands") -> None:
     photos.add_argument("--epochs", type=int, help=f"of fine-tuning (default: {_FINE_TUNING_EPOCHS})")
     photos.add_argument("--batch-size", type=int, help="of fine-tuning")
     photos.add_argument("--learning-rate", type=float, help="of fine-tuning")
-    photos.add_argument("--seed", type=int)
+    photos.add_argument("--seed", type=int, help="of what is drawn at random")
     _add_weights(photos)
     _add_running(photos)
     photos.set_defaults(command=_photos)
@@ -55,12 +57,12 @@ def add_to(commands: "Commands") -> None:
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="file of the backbone's ImageNet weights")
-    parser.add_argument("--weights-sha256", metavar="HEX", help="its checksum, to be checked")
+    parser.add_argument("--weights-sha256", metavar="HEX", help="the SHA-256 that the weights must have")
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--resume", action="store_true", help="go on with the newest run from its last whole epoch")
-    parser.add_argument("--tensorboard", action="store_true", help="write its logs beside the report")
+    parser.add_argument("--resume", action="store_true", help="go on with the newest run after its last whole epoch")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's logs beside the report")
     parser.add_argument("--runs", type=Path, default=_RUNS, help="where reports and checkpoints lie (default: runs/)")
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from models import storage
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository, RepositoryError
-from training.commands._common import say
 from training.commands.measure import test_split
+from training.terminal import say
 
 if TYPE_CHECKING:
-    from training.commands._common import Commands
+    from training.commands import Commands
 
 
 def add_to(commands: "Commands") -> None:
@@ -25,7 +25,7 @@ def add_to(commands: "Commands") -> None:
     imagenet.add_argument("--weights-sha256", metavar="HEX", help="the SHA-256 that the weights must have")
     imagenet.set_defaults(command=_import_imagenet)
 
-    export = commands.add_parser("export", help="publish a version's network again, in files as they are written today")
+    export = commands.add_parser("export", help="publish a version again, as versions are today: with heat maps")
     export.add_argument("model", help="NAME or NAME/VERSION; the highest version if none is named")
     export.add_argument(
         "--reliability", action="store_true", help="read its reliability diagram on the data set's test pictures"
@@ -39,8 +39,8 @@ def add_to(commands: "Commands") -> None:
     publish.set_defaults(command=_publish)
 
     label = commands.add_parser("label", help="name a version, as stable or canary; without a version, show the labels")
-    label.add_argument("model")
-    label.add_argument("label", nargs="?")
+    label.add_argument("model", help="NAME")
+    label.add_argument("label", nargs="?", help="such as stable or canary")
     label.add_argument("version", nargs="?", type=int, help="the version that gets it")
     label.add_argument("--remove", action="store_true", help="take the label away instead")
     label.set_defaults(command=_label)
