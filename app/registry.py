@@ -21,7 +21,7 @@ from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine, EngineError, prove
 from app.inference.explain import Explainer
 from app.priority import stand_back
-from models.files import Contents, contents
+from models.files import Contents, contents, size_bytes
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 
@@ -144,22 +144,29 @@ class Registry:
             logger.error("the model repository %s is no folder, or empty all at once; nothing is changed", root)
             return
         folders = await asyncio.to_thread(self.repository.versions)
-        places = asyncio.Semaphore(_LOADED_AT_A_TIME)
-
-        async def load(folder: VersionFolder) -> None:
-            current = self._live.get((folder.name, folder.version))
-            if (current is None or current.folder != folder) and not await self._still_refused(folder):
-                async with places:
-                    await self._go_live(folder)
-
-        for failure in await asyncio.gather(*map(load, folders), return_exceptions=True):
-            if isinstance(failure, Exception):  # such as a folder that vanished meanwhile; the next refresh looks again
-                logger.error("a version could not be looked at: %s", failure)
+        live = {version.folder for version in self._live.values()}
+        await self._load_all([folder for folder in folders if folder not in live])
         await self._read_labels({folder.name for folder in folders})
         self._complete = True
         self.refused = {folder: refusal for folder, refusal in self.refused.items() if folder in folders}
         for key in self._live.keys() - {(folder.name, folder.version) for folder in folders}:
             self._retire(self._live.pop(key))
+
+    async def _load_all(self, folders: list[VersionFolder]) -> None:
+        """Load some at a time, but for those that are refused already."""
+        places = asyncio.Semaphore(_LOADED_AT_A_TIME)
+
+        async def load(folder: VersionFolder) -> None:
+            if not await self._still_refused(folder):
+                async with places:
+                    await self._go_live(folder)
+
+        if len(folders) > 1:
+            # The largest first: as the last one it would be loaded alone, when the other cores have nothing left to do
+            folders = await asyncio.to_thread(sorted, folders, key=lambda folder: size_bytes(folder.path), reverse=True)
+        for failure in await asyncio.gather(*map(load, folders), return_exceptions=True):
+            if isinstance(failure, Exception):  # such as a folder that vanished meanwhile; the next refresh looks again
+                logger.error("a version could not be looked at: %s", failure)
 
     async def _read_labels(self, names: set[str]) -> None:
         """A label moves once the version it names can answer; until then it stays where it was."""

@@ -38,6 +38,14 @@ def contents(folder: Path) -> Contents:
     return frozenset(found)
 
 
+def size_bytes(folder: Path) -> int:
+    """Of all files and folders below it; 0 where it goes while they are counted."""
+    try:
+        return sum(size for _, size, _ in contents(folder))
+    except OSError:
+        return 0
+
+
 def is_abandoned(folder: Path) -> bool:
     """Whether nothing was added, renamed or removed in it for a day: its publisher must have died."""
     try:

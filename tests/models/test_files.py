@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from models.files import contents, is_abandoned, subfolders
+from models.files import contents, is_abandoned, size_bytes, subfolders
 
 HOUR_S = 3600
 
@@ -40,3 +40,11 @@ def test_subfolders_are_those_that_can_be_entered_and_are_not_hidden(tmp_path: P
     (tmp_path / "linked").symlink_to("cups")
     assert sorted(path.name for path in subfolders(tmp_path)) == ["cups", "linked"]
     assert subfolders(tmp_path / "notes.txt") == subfolders(tmp_path / "gone") == []
+
+
+def test_size_is_that_of_all_that_lies_below(tmp_path: Path) -> None:
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "data").write_bytes(b"12345")
+    (tmp_path / "manifest.json").write_bytes(b"{}")
+    assert size_bytes(tmp_path) == 5 + 2 + (tmp_path / "variables").stat().st_size
+    assert size_bytes(tmp_path / "gone") == 0
