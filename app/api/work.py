@@ -124,11 +124,11 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result
     if task is None:
         raise RuntimeError("expected to run in a task of asyncio")
     cancelled_before = task.cancelling()
-    left = False
+    left = over = False
 
     def leave(gone: asyncio.Future[Any]) -> None:
         nonlocal left
-        if not gone.cancelled():
+        if not (over or gone.cancelled()):  # it may be called after the work has ended in the same turn of the loop
             left = True
             task.cancel()
 
@@ -141,5 +141,5 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result
             raise ClientDisconnected("the caller left before the answer") from None
         raise
     finally:
-        gone.remove_done_callback(leave)
+        over = True
         gone.cancel()
