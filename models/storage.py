@@ -8,6 +8,8 @@ and a transfer that breaks, or a right that is missing, changes nothing.
 import json
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,9 @@ class Mirror:
         """
         self._repository.root.mkdir(parents=True, exist_ok=True)
         storage, top = opened(self._url)
-        try:
+        with _reading(self._url):
             storage.invalidate_cache()
             found = storage.find(top, detail=True)
-        except Exception as error:
-            raise _unreadable(self._url, error) from error
         listing = {path.removeprefix(top).strip("/"): entry for path, entry in found.items()}
         remote = _remote_versions(listing)
         local = {(folder.name, folder.version): folder for folder in self._repository.versions()}
@@ -122,22 +122,19 @@ class Mirror:
     def _download(
         self, storage: Any, source: str, staged: Path, listing: dict[str, dict[str, Any]], version: str
     ) -> None:
-        try:
+        with _reading(f"{source}/{MANIFEST_FILE}"):
             text = storage.cat_file(f"{source}/{MANIFEST_FILE}")
+        try:
             manifest = Manifest.model_validate_json(text)
         except ValueError as error:
             raise InvalidVersion(f"{MANIFEST_FILE} is invalid: {error}") from error
-        except Exception as error:
-            raise _unreadable(f"{source}/{MANIFEST_FILE}", error) from error
         if missing := [name for name in manifest.files if f"{version}/{name}" not in listing]:
             raise InvalidVersion(f"{', '.join(missing)} is not there (yet)")
         paths = {name: staged / name for name in manifest.files}
         for path in paths.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        try:  # side by side, where the storage allows
+        with _reading(source):  # side by side, where the storage allows
             storage.get([f"{source}/{name}" for name in paths], list(map(str, paths.values())))
-        except Exception as error:
-            raise _unreadable(source, error) from error
         for name, expected in manifest.files.items():
             if (actual := file_sha256(paths[name])) != expected:
                 raise InvalidVersion(f"{name} has sha256 {actual[:12]}…, the manifest says {expected[:12]}…")
@@ -157,10 +154,8 @@ class Mirror:
         if f"{name}/{LABELS_FILE}" not in listing:
             path.unlink(missing_ok=True)
             return
-        try:
+        with _reading(f"{self._url}/{name}/{LABELS_FILE}"):
             text = storage.cat_file(f"{top}/{name}/{LABELS_FILE}")
-        except Exception as error:
-            raise _unreadable(f"{self._url}/{name}/{LABELS_FILE}", error) from error
         if path.is_file() and path.read_bytes() == text:
             return
         with self._repository.staging() as aside:
@@ -180,18 +175,16 @@ def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
     target = f"{top}/{folder.name}/{folder.version}"
     address = f"{url.rstrip('/')}/{folder.name}/{folder.version}"
     ours = (folder.path / MANIFEST_FILE).read_bytes()
-    try:
+    with _reading(address):
         storage.invalidate_cache()
         theirs = storage.cat_file(f"{target}/{MANIFEST_FILE}") if storage.exists(f"{target}/{MANIFEST_FILE}") else None
-    except Exception as error:
-        raise _unreadable(address, error) from error
     if theirs is not None and json.loads(theirs) != json.loads(ours):
         raise VersionExists(f"{address} exists, and is another one; versions are never overwritten")
     try:
         for name in (*manifest.files, MANIFEST_FILE):
             storage.makedirs(f"{target}/{name}".rpartition("/")[0], exist_ok=True)
             storage.put_file(str(folder.path / name), f"{target}/{name}")
-    except Exception as error:
+    except Exception as error:  # as in `_reading`
         raise StorageError(f"{address} can't be written: {type(error).__name__}: {error}") from error
     return address
 
@@ -211,8 +204,13 @@ def opened(url: str) -> tuple[Any, str]:
     return storage, path.rstrip("/")
 
 
-def _unreadable(what: str, error: Exception) -> StorageError:
-    return StorageError(f"{what} can't be read: {type(error).__name__}: {error}")
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Raises `StorageError` for whatever the storage does: each of fsspec's has exceptions of its own."""
+    try:
+        yield
+    except Exception as error:
+        raise StorageError(f"{what} can't be read: {type(error).__name__}: {error}") from error
 
 
 def _remote_versions(listing: dict[str, dict[str, Any]]) -> dict[tuple[str, int], str]:
