@@ -4,6 +4,8 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,6 +20,21 @@ def test_applications_in_one_process_count_for_themselves() -> None:
     assert one.registry.get_sample_value("demitasse_batch_failures_total", {"model": "cups"}) == 1
     assert one.registry.get_sample_value("demitasse_batch_size_images_sum", {"model": "cups"}) == 3
     assert other.registry.get_sample_value("demitasse_batch_failures_total", {"model": "cups"}) is None
+
+
+def test_gauges_of_a_version_that_is_gone_are_gone() -> None:
+    def live(model: str) -> Any:
+        engine = SimpleNamespace(name="fake", device="CPU", precision="f32")
+        batcher = SimpleNamespace(under_way=3, queued=2)
+        return SimpleNamespace(folder=SimpleNamespace(name=model, version=1), batcher=batcher, engine=engine)
+
+    metrics, models = Metrics(), SimpleNamespace(live=[live("cups"), live("mugs")], refused=[])
+    metrics.watch_models(models)  # type: ignore[arg-type]
+    assert b'demitasse_queue_images{model="mugs",version="1"} 2.0' in metrics.render()
+    models.live.pop()
+    rendered = metrics.render()
+    assert b'demitasse_queue_images{model="cups",version="1"} 2.0' in rendered
+    assert b"mugs" not in rendered
 
 
 _PROCESS = """
