@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from models.manifest import Architecture, Manifest
+from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
 from training import architectures, export, provenance, report, views
 from training.checkpoint import REPORT, Checkpoint
@@ -51,17 +50,14 @@ def run(
         _outputs(network, splits.decision, f"{dataset.source}, held out for decisions{said}"),
         test,
     )
-    draft = Manifest(
+    draft = export.draft(
         name=recipe.model,
-        version=1,
         description=recipe.description,
-        created_at=datetime.now(UTC).replace(microsecond=0),
-        architecture=Architecture(name=recipe.architecture, parameters=network.count_params()),
-        input=recipe.input,
+        architecture=recipe.architecture,
+        network=network,
+        spec=recipe.input,
         labels=dataset.labels,
-        calibration=conclusion.calibration,
-        decision=conclusion.decision,
-        metrics=conclusion.metrics,
+        conclusion=conclusion,
         provenance=provenance.record(
             name,
             settings=recipe.model_dump(mode="json"),
@@ -70,8 +66,6 @@ def run(
             pretrained=None,
             wall_seconds=trained.seconds_before + time.monotonic() - started,
         ),
-        golden_tolerance=export.GOLDEN_TOLERANCE,
-        files={},
     )
     folder = export.publish(network, conclusion.temperature, draft, splits.decision.images[:256], repository)
     manifest = repository.read(folder)

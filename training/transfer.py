@@ -16,7 +16,6 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -25,7 +24,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from models.manifest import Architecture, DatasetRecord, Decision, Manifest, SplitRecord
+from models.manifest import DatasetRecord, Decision, Manifest, SplitRecord
 from models.repository import ModelRepository, VersionFolder
 from training import architectures, duplicates, evaluate, export, features, head, photos, provenance, report
 from training.backbones import MODELS, Backbone
@@ -93,20 +92,15 @@ def run(
         conclusion = conclude(phase.calibration, phase.decision, phase.test)
         _report_doubts(conclusion.decision, phase)
         network = phase.trained.network
-        draft = Manifest(
+        per_class = evaluate.mean_per_class(phase.test.logits.argmax(axis=1), phase.test.classes, phase.test.source)
+        draft = export.draft(
             name=recipe.model,
-            version=1,
             description=recipe.description,
-            created_at=datetime.now(UTC).replace(microsecond=0),
-            architecture=Architecture(name=network.name, parameters=network.count_params()),
-            input=recipe.input,
+            architecture=network.name,
+            network=network,
+            spec=recipe.input,
             labels=labels,
-            calibration=conclusion.calibration,
-            decision=conclusion.decision,
-            metrics=(
-                *conclusion.metrics,
-                evaluate.mean_per_class(phase.test.logits.argmax(axis=1), phase.test.classes, phase.test.source),
-            ),
+            conclusion=conclusion._replace(metrics=(*conclusion.metrics, per_class)),
             provenance=provenance.record(
                 name,
                 settings=recipe.model_dump(mode="json"),
@@ -115,8 +109,6 @@ def run(
                 pretrained=backbone.pretrained,
                 wall_seconds=phase.trained.seconds_before + time.monotonic() - started,
             ),
-            golden_tolerance=export.GOLDEN_TOLERANCE,
-            files={},
         )
         candidates = np.asarray(found.pixels[train[:: max(1, len(train) // _GOLDEN_CANDIDATES)]])
         published = export.publish(network, conclusion.temperature, draft, candidates, repository)
