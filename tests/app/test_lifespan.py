@@ -27,7 +27,8 @@ async def test_lifespan_ends_once_what_was_accepted_is_answered_and_leaves_no_th
     publish(tmp_path)
     before = set(threading.enumerate())
     async with serving(tmp_path, HeldEngine) as served:
-        asked = asyncio.create_task(served.http.post("/predict", content=png(1)))
+        asked = asyncio.create_task(served.http.post("/predict", content=png(1, (200, 200))))
+        # Too large to be decoded without a thread
         await until(lambda: served.engine.sizes)
         asyncio.get_running_loop().call_soon(served.engine.let)
     assert (await asked).status_code == 200
