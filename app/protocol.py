@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 from starlette.responses import Response
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -23,6 +24,10 @@ class GatedProtocol(HttpToolsProtocol):
     _unfinished_head: list[tuple[bytes, bytes]] | None = None  # its headers so far
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = _Parser(self)
 
     def data_received(self, data: bytes) -> None:
         """A head that does not end is refused: it would fill the memory, and joining its pieces hold up everybody."""
@@ -66,6 +71,18 @@ class GatedProtocol(HttpToolsProtocol):
         self._end_of_head()
         super().on_headers_complete()
 
+    def _should_upgrade(self) -> bool:
+        """Of requests for another protocol: uvicorn leaves them alone then, and the parser reads them again."""
+        return True
+
+    def head_without_upgrade(self) -> bytes:
+        """The head that has just been read, for this protocol alone. Raises `HttpParserError` for a tunnel's."""
+        if self.scope["method"] == "CONNECT":
+            raise httptools.HttpParserError("there is no way from here to anywhere else")
+        lines = [b"%s %s HTTP/%s" % (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())]
+        lines += (b"%s: %s" % header for header in self.headers if header[0] != b"upgrade")
+        return b"\r\n".join((*lines, b"\r\n"))
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]  # hands on all the rest
         self._expect_something()
@@ -100,6 +117,28 @@ class GatedProtocol(HttpToolsProtocol):
         if self.pipeline or self.flow.write_paused or cycle.waiting_for_100_continue:
             return None
         return gate(cycle.scope)  # type: ignore[arg-type]  # two names for a scope
+
+
+class _Parser(httptools.HttpRequestParser):
+    """Lets offers of another protocol, such as HTTP/2, pass, as RFC 9110, section 7.8, allows.
+
+    httptools stops behind the head of such a request: its body would be lost, or taken for the request after it.
+    """
+
+    def __init__(self, protocol: GatedProtocol) -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self._protocol = protocol
+
+    def feed_data(self, data: Any) -> None:
+        while True:
+            try:
+                super().feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+                super().feed_data(self._protocol.head_without_upgrade())
+            else:
+                return
 
 
 class _Gathering:

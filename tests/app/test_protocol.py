@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.refusal import GATE
@@ -29,7 +30,8 @@ class _Site:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.passed.append(scope["path"])
         await self.may_answer.wait()
-        await Response(b"come in")(scope, receive, send)
+        body = await Request(scope, receive).body() if scope["path"] == "/echo" else b"come in"
+        await Response(body)(scope, receive, send)
 
     def gate(self, scope: Any) -> Response | None:
         return Response(b"no room", 429, {"retry-after": "1"}) if scope["path"] == "/full" else None
@@ -193,6 +195,28 @@ async def test_idle_connection_is_closed_whatever_came_before(sent: bytes, answe
         writer.write(then)
         with pytest.raises(asyncio.IncompleteReadError):  # or this would wait for ever
             await read()
+
+
+@pytest.mark.parametrize("to", [b"h2c", b"websocket"])
+async def test_offer_of_another_protocol_is_passed_over_and_its_body_read(to: bytes) -> None:
+    """Java's HttpClient makes one with its first request; a body of its own must never be a request of another's."""
+    offer = b"POST /echo HTTP/1.1\r\nconnection: Upgrade\r\nupgrade: %s\r\ncontent-length: %d\r\n\r\n"
+    offer %= (to, len(_ROOM))
+    site = _Site()
+    async with _connected(site) as (writer, read):
+        writer.write((offer + _ROOM) * 500 + offer)
+        bodies = [(await read())[2] for _ in range(500)]
+        writer.write(_ROOM + _ROOM)
+        assert [*bodies, (await read())[2], (await read())[2]] == [_ROOM] * 501 + [b"come in"]
+    assert site.passed == ["/echo"] * 501 + ["/room"]
+
+
+async def test_tunnel_to_elsewhere_is_refused() -> None:
+    site = _Site()
+    async with _connected(site) as (writer, read):
+        writer.write(b"CONNECT example.com:80 HTTP/1.1\r\nhost: x\r\n\r\n" + _ROOM)
+        assert (await read())[0] == 400
+    assert site.passed == []
 
 
 async def test_head_and_body_of_an_answer_are_sent_at_once() -> None:
