@@ -5,6 +5,7 @@ once every file of it has the checksum that the manifest says, and renames it in
 and a transfer that breaks, or a right that is missing, changes nothing.
 """
 
+import errno
 import json
 import logging
 import re
@@ -137,6 +138,8 @@ class Mirror:
         try:  # side by side, where the storage allows
             storage.get([f"{source}/{name}" for name in paths], list(map(str, paths.values())))
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise StorageError(f"there is no room for it in {self._repository.root}") from error
             raise _unreadable(source, error) from error
         for name, expected in manifest.files.items():
             if (actual := file_sha256(paths[name])) != expected:
