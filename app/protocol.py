@@ -15,15 +15,18 @@ Gate = Callable[[Scope], Response | None]
 
 _MOST_HEAD_BYTES = 2**16  # and what is received at a time besides: httptools and uvicorn have no limit
 _HEAD_TIMEOUT_S = 30.0  # from its first byte
+_READ_TIMEOUT_S = 30.0  # without taking any of an answer
 
 
 class GatedProtocol(HttpToolsProtocol):
     """What comes of a refused request's body is thrown away, and the connection stays open for the next one."""
 
     head_timeout_s = _HEAD_TIMEOUT_S
+    read_timeout_s = _READ_TIMEOUT_S
     _unfinished_head: list[tuple[bytes, bytes]] | None = None  # its headers so far
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -83,12 +86,37 @@ class GatedProtocol(HttpToolsProtocol):
         lines += (b"%s: %s" % header for header in self.headers if header[0] != b"upgrade")
         return b"\r\n".join((*lines, b"\r\n"))
 
+    def pause_writing(self) -> None:
+        """Who does not read its answer is left: it would keep a task, and hold up the end of the service."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._read_timer = self.loop.call_later(self.read_timeout_s, self._leave_unless_read, unread)
+
+    def _leave_unless_read(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._wait_for_reader()
+        else:
+            self.transport.abort()
+
+    def resume_writing(self) -> None:
+        self._stop_waiting_for_reader()
+        super().resume_writing()
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]  # hands on all the rest
         self._expect_something()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_of_head()
+        self._stop_waiting_for_reader()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
