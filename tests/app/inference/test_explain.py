@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull, Unimplemented
-from app.inference.batcher import Batcher, Device
+from app.inference.batcher import Batcher
+from app.inference.device import Device
 from app.inference.engines.base import TOP_CLASS, EngineError, Explanation, Unexplained
 from app.inference.explain import Explainer, positive
 from tests.app.conftest import ExplainingEngine, until
