@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _CLOSE = (b"connection", b"close")
 _PATIENCE_S = 5.0  # with workers that have stopped serving
+_OPEN_FILES = 65_536
 
 
 class Server(uvicorn.Server):
@@ -75,9 +76,12 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, greet: Callable[[Registry], None]) -> int:
     """One process. Returns the exit code; raises `EngineError` where the engine can't be had."""
+    _allow_connections()
     server = _server(settings, create_app(settings, on_first_load=greet))
+    # By an address such as `::`, asyncio would listen for IPv6 alone
+    own = settings.metrics_port is not None or ":" in settings.host
     try:
-        server.run(None if settings.metrics_port is None else _sockets(server.config, settings.metrics_port))
+        server.run(_sockets(server.config, settings.metrics_port) if own else None)
     except SystemExit:  # how uvicorn ends where it can't listen, having logged why
         return 1
     _leave_a_hanging_engine(server)
@@ -86,6 +90,7 @@ def serve(settings: Settings, greet: Callable[[Registry], None]) -> int:
 
 def supervise(settings: Settings) -> int:
     """As many processes as the settings say, until a signal comes. Returns the exit code."""
+    _allow_connections()
     config = _config(settings, "app.main:create_app")
     try:
         shared = _sockets(config, settings.metrics_port)
@@ -213,6 +218,18 @@ class Supervisor(Multiprocess):
         worker = Worker(self.config, self.sockets, self._settings)
         worker.start()
         return worker
+
+
+def _allow_connections() -> None:
+    """Each is an open file, of which many a shell and service manager allow 1,024 unless a program asks for more."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _leave_a_hanging_engine(server: Server) -> None:

@@ -5,6 +5,7 @@ once every file of it has the checksum that the manifest says, and renames it in
 and a transfer that breaks, or a right that is missing, changes nothing.
 """
 
+import errno
 import json
 import logging
 import re
@@ -133,8 +134,13 @@ class Mirror:
         paths = {name: staged / name for name in manifest.files}
         for path in paths.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        with _reading(source):  # side by side, where the storage allows
-            storage.get([f"{source}/{name}" for name in paths], list(map(str, paths.values())))
+        with _reading(source):
+            try:  # side by side, where the storage allows
+                storage.get([f"{source}/{name}" for name in paths], list(map(str, paths.values())))
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise StorageError(f"there is no room for it in {self._repository.root}") from error
+                raise
         for name, expected in manifest.files.items():
             if (actual := file_sha256(paths[name])) != expected:
                 raise InvalidVersion(f"{name} has sha256 {actual[:12]}…, the manifest says {expected[:12]}…")
@@ -209,6 +215,8 @@ def _reading(what: str) -> Iterator[None]:
     """Raises `StorageError` for whatever the storage does: each of fsspec's has exceptions of its own."""
     try:
         yield
+    except StorageError:
+        raise
     except Exception as error:
         raise StorageError(f"{what} can't be read: {type(error).__name__}: {error}") from error
 
