@@ -147,12 +147,16 @@ class Registry:
         places = asyncio.Semaphore(_LOADED_AT_A_TIME)
 
         async def load(folder: VersionFolder) -> None:
-            current = self._live.get((folder.name, folder.version))
-            if (current is None or current.folder != folder) and not await self._still_refused(folder):
+            if not await self._still_refused(folder):
                 async with places:
                     await self._try(folder)
 
-        for failure in await asyncio.gather(*map(load, folders), return_exceptions=True):
+        live = {version.folder for version in self._live.values()}
+        missing = [folder for folder in folders if folder not in live]
+        if len(missing) > 1:
+            # The largest first: as the last one it would be loaded alone, when the other cores have nothing left to do
+            missing = await asyncio.to_thread(sorted, missing, key=self.repository.size_bytes, reverse=True)
+        for failure in await asyncio.gather(*map(load, missing), return_exceptions=True):
             if isinstance(failure, Exception):  # as where a folder goes while it is looked at: next time, then
                 logger.error("a version could not be looked at: %s", failure)
         await self._read_labels({folder.name for folder in folders})

@@ -123,6 +123,13 @@ class ModelRepository:
             found.add((path.relative_to(folder.path).as_posix(), stat.st_size, stat.st_mtime_ns))
         return frozenset(found)
 
+    def size_bytes(self, folder: VersionFolder) -> int:
+        """Of all its files; 0 where it goes while they are counted."""
+        try:
+            return sum(size for _, size, _ in self.contents(folder))
+        except OSError:
+            return 0
+
     def next_version(self, name: str) -> int:
         """One more than the highest number in use, by a finished version or by anything else that has that name."""
         model = self.root / name

@@ -17,6 +17,7 @@ from training.heatmap import OPENVINO_RULES, grad_cam
 
 without_openvino_telemetry()
 import openvino as ov  # noqa: E402
+from openvino.tools.ovc import convert_model  # noqa: E402
 
 # float32 leaves room for weights rounded to float16 in the IR; bfloat16 for its 8 bits of mantissa in every layer
 GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 0.02, "bf16": 0.15}
@@ -60,7 +61,7 @@ def save(network: keras.Model, temperature: float, folder: Path) -> None:
     # OpenVINO reads one endpoint of a SavedModel, the default: so the IR comes from a second one with all outputs
     with TemporaryDirectory() as all_outputs:
         _write(network, {"serving_default": explaining}, Path(all_outputs))
-        model = ov.convert_model(all_outputs, extension=OPENVINO_RULES)
+        model = convert_model(all_outputs, extension=OPENVINO_RULES)
         ov.save_model(model, folder / "openvino" / "model.xml", compress_to_fp16=True)
 
 

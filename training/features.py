@@ -20,6 +20,7 @@ from training.photos import Photo
 
 without_openvino_telemetry()
 import openvino as ov  # noqa: E402
+from openvino.tools.ovc import convert_model  # noqa: E402
 
 _BATCH = 16
 _PIXELS = "pixels"
@@ -96,6 +97,6 @@ def _compiled(network: keras.Model) -> ov.CompiledModel:
     signature = tf.TensorSpec((None, height, width, channels), tf.uint8, name="images")
     with TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=tf.function(embed, input_signature=[signature]))
-        model = ov.convert_model(folder)
+        model = convert_model(folder)
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
     return ov.Core().compile_model(model, "CPU", hints)

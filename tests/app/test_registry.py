@@ -63,6 +63,22 @@ async def test_versions_are_loaded_warmed_and_answer(tmp_path: Path) -> None:
         assert registry.refused == {}
 
 
+async def test_the_largest_versions_are_loaded_first(tmp_path: Path) -> None:
+    asked: list[str] = []
+    side_by_side = threading.Barrier(2)
+
+    def load(folder: VersionFolder, manifest: Manifest) -> FakeEngine:
+        asked.append(folder.name)
+        side_by_side.wait(20)
+        return FakeEngine()
+
+    for name, n_bytes in (("cups", 10), ("forks", 1000), ("plates", 100), ("spoons", 1)):
+        (publish(tmp_path, name).path / "notes.txt").write_bytes(b"x" * n_bytes)
+    async with _registry(tmp_path, load) as registry:
+        await registry.refresh()
+    assert (set(asked[:2]), set(asked[2:])) == ({"forks", "plates"}, {"cups", "spoons"})
+
+
 async def test_nothing_answers_before_the_repository_was_gone_through(tmp_path: Path) -> None:
     """Else the first model by name would be the default for a while, and the last one unknown."""
     leave = threading.Event()
