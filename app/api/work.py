@@ -85,10 +85,16 @@ class Work:
 
 @asynccontextmanager
 async def begun(
-    request: Request, model: str | None = None, version: int | None = None, label: str | None = None
+    request: Request,
+    model: str | None = None,
+    version: int | None = None,
+    label: str | None = None,
+    *,
+    explaining: bool = False,
 ) -> AsyncIterator[Work]:
     """The version that is asked for, kept open, if it has room: refusing before the body is read costs next to nothing.
 
+    With `explaining`, room among its explanations, whose bodies leave half of the memory for bodies to predictions.
     Raises `DemitasseError`s; `DeadlinePassed`, too, where the block takes longer than a request may.
     """
     state = request.app.state
@@ -96,9 +102,9 @@ async def begun(
     bodies: upload.BodyBudget = state.bodies
     registry: Registry = state.registry
     live = registry.get(model, version, label)
-    live.batcher.check_room()
+    (live.explainer if explaining else live.batcher).check_room()
     async with _until(settings) as deadline:
-        with live.batcher.hold(), bodies.account() as take:
+        with live.batcher.hold(), bodies.account(0.5 if explaining else 1.0) as take:
             yield Work(request, settings, state.pipeline, live, deadline, take)
 
 

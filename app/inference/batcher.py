@@ -46,11 +46,15 @@ class BatchObserver(Protocol):
 
 
 class Device:
-    """What engines compute on: one batch in each lane at a time, for which models take turns."""
+    """What engines compute on: one batch in each lane at a time, for which models take turns.
+
+    Explanations, which come out one by one, take turns for one lane: a flood of them leaves the others to batches.
+    """
 
     def __init__(self, lanes: int = 1, clock: Clock = time.monotonic) -> None:
         self.lanes = lanes
         self.turns = Turns(lanes)
+        self.explaining = Turns(1)
         self._threads = ThreadPoolExecutor(lanes, "inference", stand_back)
         self._clock = clock
         self._since: dict[int, float] = {}  # by thread

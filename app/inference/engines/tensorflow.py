@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from app.inference.engines.base import ClassIds, EngineError, Explanation, Images, Infer, Probabilities
+from app.inference.engines.base import ClassIds, EngineError, Explanation, Images, Infer, Probabilities, Unexplained
 from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
 from models.quiet import without_native_chatter
@@ -53,6 +53,9 @@ class TensorFlowEngine:
         probabilities: Probabilities = found.numpy()
         return probabilities
 
+    def load_explanations(self) -> None:
+        _ = self._explaining
+
     def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
         compute, inputs = self._explaining
         given = {_CHOSEN: class_ids, _INPUT: images}
@@ -66,7 +69,10 @@ class TensorFlowEngine:
 
     def _load(self, signature: str, *outputs: str) -> tuple[_Compute, list[str]]:
         try:
-            return _frozen(tf.saved_model.load(self._path), signature, outputs)
+            model = tf.saved_model.load(self._path)
+            if signature == _EXPLAIN and signature not in model.signatures:
+                raise Unexplained
+            return _frozen(model, signature, outputs)
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise EngineError(f"{self._path}: TensorFlow can't load {signature}: {error}") from error
 
