@@ -40,6 +40,7 @@ from models.repository import ModelRepository, RepositoryError
 
 INDEXES_FOLDER = "indexes"
 NO_CLASS = -1
+MOST_THUMBNAIL_BYTES = 2**16
 
 _MOST_MANIFEST_BYTES = 16 * 2**20
 
@@ -111,22 +112,25 @@ class IndexStore:
         """The manifest of an index."""
         path = folder.path / INDEX_MANIFEST_FILE
         try:
+            if path.is_symlink():
+                raise InvalidIndex(f"{path} is no plain file")  # a link may lead anywhere
             if path.stat().st_size > _MOST_MANIFEST_BYTES:
                 raise InvalidIndex(f"{path} has more than {_MOST_MANIFEST_BYTES:,} bytes")
-            manifest = IndexManifest.model_validate(json.loads(path.read_bytes()))
+            manifest = IndexManifest.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise InvalidIndex(f"{path} is invalid: {first_error(error)}") from error
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
             raise InvalidIndex(f"{path} is unreadable: {error}") from error
         if (manifest.model, manifest.name) != (folder.model, folder.name):
             raise InvalidIndex(f"{path} is that of {manifest.model}/{manifest.name}")
         return manifest
 
     def verify(self, folder: IndexFolder, manifest: IndexManifest) -> None:
-        """Compare every file with its size, then with its checksum."""
+        """Compare every file with its size, then with its checksum. Links that lead out of the folder are refused."""
         paths = {name: _path(folder, manifest, name) for name in manifest.files}
+        own = folder.path.resolve() / manifest.generation
         for name, record in manifest.files.items():
-            if paths[name].is_symlink() or not paths[name].is_file():  # a link may lead anywhere
+            if paths[name].resolve() != own / name or not paths[name].is_file():
                 raise InvalidIndex(f"{paths[name]} is missing, or no plain file")
             if (size := paths[name].stat().st_size) != record.size_bytes:
                 raise InvalidIndex(f"{paths[name]} has {size:,} bytes, the manifest says {record.size_bytes:,}")
@@ -148,6 +152,10 @@ class IndexStore:
                 end = manifest.files[THUMBNAILS_FILE].size_bytes
                 if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
                     raise InvalidIndex(f"{folder.path}: {OFFSETS_FILE} does not fit {THUMBNAILS_FILE}")
+                if (most := int(np.diff(offsets).max())) > MOST_THUMBNAIL_BYTES:  # an answer has up to a hundred
+                    raise InvalidIndex(
+                        f"{folder.path}: a thumbnail has {most:,} bytes, the limit is {MOST_THUMBNAIL_BYTES:,}"
+                    )
                 thumbnails = Thumbnails(_path(folder, manifest, THUMBNAILS_FILE), offsets)
         except OSError as error:
             raise InvalidIndex(f"{folder.path} is unreadable: {error.strerror}") from error

@@ -9,10 +9,11 @@ FAISS is imported when an index is built or read, and not before.
 
 import logging
 import math
+import os
 import struct
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,10 @@ DEFAULTS: dict[Kind, dict[str, int]] = {
 
 _RANGES = {"links": (2, 256), "ef_construction": (1, 4096), "ef_search": (1, 65536), "bits": (8, 8192)}
 _MARKS: dict[Kind, bytes] = {"exact": b"IxFI", "hnsw": b"IHNf", "lsh": b"IxHe"}  # the first bytes of FAISS's files
-_HEADER = struct.Struct("<4siq")  # mark, dimension, number of embeddings
+_INNER_PRODUCT, _EUCLIDEAN = 0, 1  # FAISS's numbers of metrics; of bits it has but the second, and does not use it
+_HEADER = struct.Struct("<4siq16x?i")  # mark, dimension, number of embeddings, whether it is trained, metric
+_GRAPH_LISTS = (8, 4, 4, 8, 4)  # bytes of an item of each: after the header of a graph, before its embeddings
+_GRAPH_NUMBERS = 5 * 4  # bytes, after the lists
 
 
 class FaissMissing(RepositoryError):
@@ -116,10 +120,7 @@ def read(path: Path, manifest: IndexManifest) -> Nearest:
     asked for. Raises `FaissMissing`.
     """
     faiss = library()
-    expected = (_MARKS[manifest.kind], manifest.dimension, manifest.size)
-    with path.open("rb") as file:
-        head = file.read(_HEADER.size)
-    if len(head) < _HEADER.size or _HEADER.unpack(head) != expected:
+    if not _has_expected_heads(path, manifest):
         raise InvalidIndex(f"{path} is no {manifest.kind} index of {manifest.size} x {manifest.dimension} numbers")
     try:
         parameters = resolved(manifest.kind, manifest.parameters)
@@ -130,14 +131,58 @@ def read(path: Path, manifest: IndexManifest) -> Nearest:
         index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
         raise InvalidIndex(f"{path}: FAISS can't read it: {str(error).splitlines()[0]}") from error
-    kinds = {"exact": faiss.IndexFlatIP, "hnsw": faiss.IndexHNSWFlat, "lsh": faiss.IndexLSH}
-    wanted = faiss.METRIC_L2 if manifest.kind == "lsh" else faiss.METRIC_INNER_PRODUCT
-    found = (index.d, index.ntotal, index.metric_type)
-    if not isinstance(index, kinds[manifest.kind]) or found != (manifest.dimension, manifest.size, wanted):
+    if not _searchable(index):
         raise InvalidIndex(f"{path} is no {manifest.kind} index for cosine distances")
     if manifest.kind == "lsh" and index.nbits != parameters["bits"]:
         raise InvalidIndex(f"{path} has {index.nbits} bits, the manifest says {parameters['bits']}")
     return Nearest(index, manifest.kind, parameters)
+
+
+def _has_expected_heads(path: Path, manifest: IndexManifest) -> bool:
+    """Whether the file begins as it should, and the embeddings in a graph do: FAISS would read an index of any kind."""
+    with path.open("rb") as file:
+        if not _has_head(file, manifest.kind, manifest):
+            return False
+        if manifest.kind != "hnsw":
+            return True
+        for item_bytes in _GRAPH_LISTS:
+            length = int.from_bytes(file.read(8), "little")
+            file.seek(item_bytes * min(length, path.stat().st_size), os.SEEK_CUR)
+        file.seek(_GRAPH_NUMBERS, os.SEEK_CUR)
+        return _has_head(file, "exact", manifest)
+
+
+def _has_head(file: BinaryIO, kind: Kind, manifest: IndexManifest) -> bool:
+    head = file.read(_HEADER.size)
+    metric = _EUCLIDEAN if kind == "lsh" else _INNER_PRODUCT
+    expected = (_MARKS[kind], manifest.dimension, manifest.size, True, metric)
+    return len(head) == _HEADER.size and _HEADER.unpack(head) == expected
+
+
+def _searchable(index: "faiss.Index") -> bool:
+    """Whether bits tell the angle, and a search of a graph stays within it: FAISS does not look at that.
+
+    All ways down from the entry have to lead over pictures with neighbours at that level: of one that has none, the
+    search takes what lies behind it in memory.
+    """
+    faiss = library()
+    if isinstance(index, faiss.IndexLSH):
+        return bool(index.rotate_data and not index.train_thresholds and not index.rrot.have_bias)
+    if not isinstance(index, faiss.IndexHNSWFlat):
+        return True
+    graph: Any = index.hnsw
+    heights, places, begins, neighbours = (
+        faiss.rev_swig_ptr(vector.data(), vector.size())
+        for vector in (graph.levels, graph.offsets, graph.cum_nneighbor_per_level, graph.neighbors)
+    )
+    if heights.min() < 1 or graph.entry_point < 0 or not 0 <= graph.max_level < heights[graph.entry_point]:
+        return False
+    for level in range(1, graph.max_level + 1):
+        first = places[:-1][heights > level, None].astype(np.int64)
+        linked = neighbours[first + np.arange(begins[level], begins[level + 1])]
+        if (heights[linked[linked >= 0]] <= level).any():
+            return False
+    return True
 
 
 def normalised(embeddings: Embeddings) -> Embeddings:

@@ -46,7 +46,7 @@ async def explain(
 ) -> Response:
     """As `/predict` takes the picture. With `Accept: image/png` it comes back, the heat map laid over it."""
     answered = _answered(",".join(request.headers.getlist("accept")))
-    async with begun(request, model, version, label) as work:
+    async with begun(request, model, version, label, explaining=True) as work:
         chosen = _checked(class_id, work)
         data = await upload.read_image(request, work.settings.max_body_bytes, work.take)
         with work.live.explainer.admit():

@@ -9,7 +9,7 @@ import time
 from fastapi import FastAPI, Request, Response
 from starlette.types import Scope
 
-from app.api import predict
+from app.api import explain, predict
 from app.api.access import Access
 from app.api.browsers import secured
 from app.api.direct import plain_query
@@ -20,7 +20,7 @@ from app.registry import Registry
 
 GATE = "gate"  # under which name the lifespan shares it with the server's protocol
 
-_ROUTES = {getattr(route, "path", ""): route for route in predict.router.routes}
+_ROUTES = {getattr(route, "path", ""): route for route in (*predict.router.routes, *explain.router.routes)}
 
 
 class Refusals:
@@ -57,7 +57,8 @@ class Refusals:
         if version is None and registry.canary_share:
             return  # who answers is drawn by the application; two draws, of which either may refuse, change the shares
         try:
-            registry.get(model, version).batcher.check_room()
+            live = registry.get(model, version)
+            (live.explainer if route in explain.router.routes else live.batcher).check_room()
         except QueueFull:
             scope["route"] = route
             raise

@@ -48,7 +48,7 @@ async def similar(
     """The nearest by the embedding that the index's version computes of the picture. Bodies are those of `/predict`."""
     indexes: Indexes = request.app.state.indexes
     chosen, live = indexes.get(index, model, version, label)
-    async with begun(request, live.folder.name, live.folder.version) as work:
+    async with begun(request, live.folder.name, live.folder.version, explaining=True) as work:
         data = await upload.read_image(request, work.settings.max_body_bytes, work.take)
         with work.live.explainer.admit():
             searching = _search(work, indexes, chosen, data, k, thumbnails=thumbnails)

@@ -55,14 +55,18 @@ class BodyBudget:
         self.used_bytes = 0
 
     @contextmanager
-    def account(self) -> Iterator[Take]:
-        """Yields what counts the pieces of one body, and gives them back at the end. It raises `QueueFull`."""
+    def account(self, share: float = 1.0) -> Iterator[Take]:
+        """Yields what counts the pieces of one body, and gives them back at the end.
+
+        It raises `QueueFull` where that share of the memory is used.
+        """
         taken = 0
+        limit = int(share * self._max_total_bytes)
 
         def take(n_bytes: int) -> None:
             nonlocal taken
-            if self.used_bytes + n_bytes > self._max_total_bytes:
-                message = f"{self.used_bytes:,} bytes of uploads are in memory, the limit is {self._max_total_bytes:,}"
+            if self.used_bytes + n_bytes > limit:
+                message = f"{self.used_bytes:,} bytes of uploads are in memory, the limit is {limit:,}"
                 raise QueueFull(message, retry_after_s=1)
             self.used_bytes += n_bytes
             taken += n_bytes

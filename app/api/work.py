@@ -85,21 +85,27 @@ class Work:
 
 @asynccontextmanager
 async def begun(
-    request: Request, model: str | None = None, version: int | None = None, label: str | None = None
+    request: Request,
+    model: str | None = None,
+    version: int | None = None,
+    label: str | None = None,
+    *,
+    explaining: bool = False,
 ) -> AsyncIterator[Work]:
     """A request's work, whose version stays open until the end of the block.
 
-    Raises `DemitasseError`s: before the body is read where the version has no room, which costs next to nothing, and
-    `DeadlinePassed` where the block takes longer than a request may.
+    With `explaining`, room among its explanations is meant, whose bodies leave half of the memory for bodies to
+    predictions. Raises `DemitasseError`s: before the body is read where the version has no room, which costs next to
+    nothing, and `DeadlinePassed` where the block takes longer than a request may.
     """
     state = request.app.state
     settings: Settings = state.settings
     bodies: upload.BodyBudget = state.bodies
     registry: Registry = state.registry
     live = registry.get(model, version, label)
-    live.batcher.check_room()
+    (live.explainer if explaining else live.batcher).check_room()
     async with _until(settings) as deadline:
-        with live.batcher.hold(), bodies.account() as take:
+        with live.batcher.hold(), bodies.account(0.5 if explaining else 1.0) as take:
             yield Work(request, settings, state.pipeline, live, deadline, take)
 
 

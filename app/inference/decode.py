@@ -35,6 +35,7 @@ class Decoder:
     def __init__(self, threads: int, max_pixels: int) -> None:
         self._pool = ThreadPoolExecutor(threads, "decode", stand_back)
         self._turns = Turns(2 * threads)  # so many that a thread which is done finds the next picture waiting
+        self._explaining = Turns(1)
         self._max_pixels = max_pixels
 
     async def decode(self, data: bytes, spec: InputSpec, model: str = "") -> Images:
@@ -52,12 +53,17 @@ class Decoder:
     async def look(self, data: bytes, spec: InputSpec, model: str = "") -> tuple[Images, Box]:
         """As `decode`, and the part of the upright picture that this is."""
         with in_our_words():
-            return await self._in_turn(model, _look, data, spec, self._max_pixels)
+            return await self._to_explain(model, _look, data, spec, self._max_pixels)
 
     async def overlay(self, data: bytes, heat: npt.NDArray[np.float32], region: Box, model: str = "") -> bytes:
         """PNG of the upright picture with heat float32 [h, w], from 0 to 1, over its `region`. Raises as `decode`."""
         with in_our_words():
-            return await self._in_turn(model, overlay, data, heat, region, self._max_pixels)
+            return await self._to_explain(model, overlay, data, heat, region, self._max_pixels)
+
+    async def _to_explain(self, model: str, work: Callable[[*Given], Result], *given: *Given) -> Result:
+        """One at a time, which leaves the other threads to predictions."""
+        async with self._explaining.take(model):
+            return await self._in_turn(model, work, *given)
 
     async def _in_turn(self, model: str, work: Callable[[*Given], Result], *given: *Given) -> Result:
         async with self._turns.take(model):

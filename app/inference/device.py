@@ -18,11 +18,15 @@ Result = TypeVar("Result")
 
 
 class Device:
-    """Computes one batch in each lane at a time. Whoever has one to compute takes a lane from `turns` first."""
+    """Computes one batch in each lane at a time. Whoever has one to compute takes a lane from `turns` first.
+
+    Explanations, which come out one by one, take turns for one lane: a flood of them leaves the others to batches.
+    """
 
     def __init__(self, lanes: int = 1, clock: Clock = time.monotonic) -> None:
         self.lanes = lanes
         self.turns = Turns(lanes)
+        self.explaining = Turns(1)
         self._threads = ThreadPoolExecutor(lanes, "inference", stand_back)
         self._clock = clock
         self._since: dict[int, float] = {}  # by thread

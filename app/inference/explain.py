@@ -14,8 +14,11 @@ import numpy.typing as npt
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull, Unimplemented
 from app.inference.device import Clock, Device
 from app.inference.engines.base import Engine, Explanation, Images, Unexplained
+from app.priority import stand_back
 
 Heatmap = npt.NDArray[np.float32]
+
+_LOAD_AGAIN_AFTER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,16 @@ class Explainer:
         self._most = most
         self._name = name
         self._clock = clock
-        self._one = asyncio.Lock()  # engines are made for it
         self.under_way = 0
-        self._took_s = 0.0  # the last one
-        self._unexplained: Unexplained | None = None
+        self._seconds_per_image = 0.0  # decoding and all else, by the last one
+        self._loading: asyncio.Future[None] | None = None
+        self._load_at = math.inf
+
+    def check_room(self) -> None:
+        """Raises `QueueFull` where there is no place for a picture."""
+        if self.under_way >= self._most:
+            retry_after_s = max(1, math.ceil(self.under_way * self._seconds_per_image))
+            raise QueueFull(f"{self.under_way} pictures are being explained, the limit is {self._most}", retry_after_s)
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -56,12 +65,12 @@ class Explainer:
         They are places of their own: explanations come out one by one, and those of a flood would leave none for
         predictions.
         """
-        if self.under_way >= self._most:
-            retry_after_s = max(1, math.ceil(self.under_way * self._took_s))
-            raise QueueFull(f"{self.under_way} pictures are being explained, the limit is {self._most}", retry_after_s)
+        self.check_room()
         self.under_way += 1
+        place, started = self.under_way, self._clock()
         try:
             yield
+            self._seconds_per_image = (self._clock() - started) / place
         finally:
             self.under_way -= 1
 
@@ -72,13 +81,10 @@ class Explainer:
         explains it, `InferenceFailed` where the engine failed.
         """
         queued_at = self._clock()
-        if self._unexplained is not None:  # or each request would have the engine read the version again
-            raise Unimplemented(str(self._unexplained))
+        await self._loaded()
         with ExitStack() as held:
-            await self._one.acquire()
-            held.callback(self._one.release)
-            lane = await self._device.turns.acquire(self._name)
-            held.callback(self._device.turns.release, lane)
+            for turns in (self._device.explaining, self._device.turns):
+                held.callback(turns.release, await turns.acquire(self._name))
             started = self._clock()
             if started >= deadline:
                 raise DeadlinePassed(f"the deadline passed {(started - deadline) * 1000:.0f} ms ago, in the queue")
@@ -89,14 +95,36 @@ class Explainer:
         try:
             found = await asyncio.shield(computing)
             _check(found)
-        except Unexplained as error:
-            self._unexplained = error
-            raise Unimplemented(str(error)) from error
         except Exception as error:
             raise InferenceFailed("the model failed to explain this image") from error
         heatmap = None if found.heatmap is None else found.heatmap[0]
-        self._took_s = self._clock() - started
-        return Explained(found.probabilities[0], found.embedding[0], heatmap, started - queued_at, self._took_s)
+        took_s = self._clock() - started
+        return Explained(found.probabilities[0], found.embedding[0], heatmap, started - queued_at, took_s)
+
+    async def _loaded(self) -> None:
+        """Have the engine load what explains, beside the device, where others compute meanwhile.
+
+        What failed is not tried again for a while: it takes as long each time, and may have had a passing reason.
+        """
+        if self._loading is None or self._clock() >= self._load_at:
+            self._load_at = math.inf
+            self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+            self._loading.add_done_callback(self._note)
+        try:
+            await asyncio.shield(self._loading)  # others wait for it, too
+        except Unexplained as error:
+            raise Unimplemented(str(error)) from error
+        except Exception as error:
+            raise InferenceFailed("what explains the model's answers could not be loaded") from error
+
+    def _load(self) -> None:
+        stand_back()
+        self._engine.load_explanations()
+
+    def _note(self, loading: "asyncio.Future[None]") -> None:
+        error = None if loading.cancelled() else loading.exception()
+        if error is not None and not isinstance(error, Unexplained):
+            self._load_at = self._clock() + _LOAD_AGAIN_AFTER_S
 
 
 def positive(heatmap: Heatmap) -> Heatmap:

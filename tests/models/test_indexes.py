@@ -114,6 +114,7 @@ def test_indexes_are_no_versions_to_repository_and_mirror(tmp_path: Path) -> Non
         ({"more": 1}, "more: Extra inputs"),
         ({"name": "others"}, "is that of cups/others"),
         ({"model": "mugs"}, "is that of mugs/photos"),
+        ({"labels": ["\ud800"]}, "Invalid JSON"),  # no answer could be written with it
     ],
 )
 def test_a_manifest_that_is_not_as_it_should_be_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
@@ -150,7 +151,29 @@ def test_a_changed_shortened_missing_or_linked_file_is_refused(tmp_path: Path, n
         _read(tmp_path, folder)
 
 
-def test_offsets_and_classes_that_lead_beyond_the_files_are_refused(tmp_path: Path) -> None:
+def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    folder = publish(tmp_path, embeddings(3))
+    (folder.path / _read(tmp_path, folder).generation).rename(tmp_path / "elsewhere")
+    (folder.path / _store(tmp_path).read(folder).generation).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InvalidIndex, match="missing, or no plain file"):
+        _read(tmp_path, folder)
+    manifest = folder.path / INDEX_MANIFEST_FILE
+    manifest.rename(tmp_path / "elsewhere.json")
+    manifest.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(InvalidIndex, match=r"index\.json is no plain file"):
+        _read(tmp_path, folder)
+
+
+def test_an_index_folder_may_itself_be_a_link_as_a_volume_is(tmp_path: Path) -> None:
+    folder = publish(tmp_path, embeddings(3))
+    folder.path.rename(tmp_path / "volume")
+    folder.path.symlink_to(tmp_path / "volume")
+    assert _read(tmp_path, folder).size == 3
+
+
+def test_offsets_and_classes_that_lead_beyond_the_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = publish(tmp_path, embeddings(3))
     manifest = _read(tmp_path, folder)
     path = folder.path / manifest.generation
@@ -161,6 +184,10 @@ def test_offsets_and_classes_that_lead_beyond_the_files_are_refused(tmp_path: Pa
         with pytest.raises(InvalidIndex, match="does not fit"):
             _store(tmp_path).pictures(folder, manifest)
     (path / "thumbnails.u64").write_bytes(good)
+    monkeypatch.setattr("models.indexes.MOST_THUMBNAIL_BYTES", 9)
+    with pytest.raises(InvalidIndex, match="the limit is 9"):
+        _store(tmp_path).pictures(folder, manifest)
+    monkeypatch.undo()
     for classes in ([0, 0, 1], [0, -2, 0]):
         np.asarray(classes, "<i4").tofile(path / "classes.i32")
         with pytest.raises(InvalidIndex, match="beyond the 1 labels"):

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,8 +97,63 @@ def test_a_file_that_ends_early_or_asks_for_more_than_it_has_is_refused(tmp_path
     data = path.read_bytes()
     for cut in (20, 40, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:cut])
-        with pytest.raises(InvalidIndex, match="FAISS can't read it"):
+        with pytest.raises(InvalidIndex, match=r"is no \w+ index|FAISS can't read it"):
             nearest.read(path, manifest)
+
+
+def _above(graph: Any) -> None:
+    graph.hnsw.max_level += 1
+
+
+def _to_the_ground(graph: Any) -> None:
+    """A link at the level of the entry to a picture that is at the lowest one only."""
+    faiss = nearest.library()
+    levels, offsets, begins, neighbours = map(
+        faiss.vector_to_array,
+        (graph.hnsw.levels, graph.hnsw.offsets, graph.hnsw.cum_nneighbor_per_level, graph.hnsw.neighbors),
+    )
+    neighbours[int(offsets[graph.hnsw.entry_point]) + begins[graph.hnsw.max_level]] = np.flatnonzero(levels == 1)[-1]
+    faiss.copy_array_to_vector(neighbours, graph.hnsw.neighbors)
+
+
+def _nowhere(graph: Any) -> None:
+    graph.hnsw.entry_point = -1
+
+
+@pytest.mark.parametrize("change", [_above, _to_the_ground, _nowhere])
+def test_a_graph_whose_search_would_leave_it_is_refused(tmp_path: Path, change: Any) -> None:
+    path, manifest = _opened(tmp_path, publish(tmp_path, embeddings(2000), kind="hnsw"))
+    nearest.read(path, manifest)
+    graph = nearest.library().read_index(str(path))
+    change(graph)
+    nearest.library().write_index(graph, str(path))
+    with pytest.raises(InvalidIndex, match="is no hnsw index for cosine distances"):
+        nearest.read(path, manifest)
+
+
+def test_an_index_of_another_kind_or_metric_inside_a_graph_is_refused_before_faiss_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, manifest = _opened(tmp_path, publish(tmp_path, embeddings(50), kind="hnsw"))
+    data = path.read_bytes()
+    monkeypatch.setattr("faiss.read_index", lambda path: pytest.fail("it was read"))
+    inner = data.rindex(b"IxFI")
+    for place, other in ((inner, b"IwFl"), (inner + 33, b"\1"), (33, b"\1"), (37, b"\xff" * 8)):
+        damaged = data[:place] + other + data[place + len(other) :]
+        path.write_bytes(damaged)
+        with pytest.raises(InvalidIndex, match="is no hnsw index of 50 x 4 numbers"):
+            nearest.read(path, manifest)
+
+
+def test_bits_that_do_not_tell_the_angle_are_refused(tmp_path: Path) -> None:
+    path, manifest = _opened(tmp_path, publish(tmp_path, embeddings(50), kind="lsh"))
+    faiss = nearest.library()
+    index = faiss.IndexLSH(4, 64, True, True)
+    index.train(embeddings(50))
+    index.add(embeddings(50))
+    faiss.write_index(index, str(path))
+    with pytest.raises(InvalidIndex, match="is no lsh index for cosine distances"):
+        nearest.read(path, manifest)
 
 
 def test_parameters_that_are_not_those_of_the_file_are_refused(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ class EngineError(Exception):
 class Unexplained(EngineError):
     """A version that holds nothing that explains it."""
 
+    def __init__(self) -> None:
+        super().__init__("the version was exported without explanations; export it again")
+
 
 Infer = Callable[[Images], Probabilities]
 
@@ -67,11 +70,16 @@ class Engine(Protocol):
     def infer(self, images: Images) -> Probabilities:
         """uint8 [N, H, W, 3] -> float32 [N, C]."""
 
+    def load_explanations(self) -> None:
+        """Load what `explain` needs, beside all else that computes; nothing, if that is done.
+
+        Raises `Unexplained` where the version has nothing of that, `EngineError` where it can't be loaded.
+        """
+
     def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
         """Explain images uint8 [N, H, W, 3]; class_ids int32 [N] are those of the heat maps, or `TOP_CLASS`.
 
-        What it needs is loaded at its first call, which takes longer. Raises `Unexplained` where the version has
-        nothing of that, `EngineError` where it can't be loaded.
+        Loads what it needs, if that has not been done, and raises as `load_explanations` then.
         """
 
 

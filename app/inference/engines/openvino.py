@@ -53,6 +53,9 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise EngineError(f"{folder.path}: OpenVINO can't run it: {error}") from error
 
+    def load_explanations(self) -> None:
+        _ = self._explaining
+
     def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
         request = self._explaining
         known = {name for port in request.model_inputs for name in port.get_names()}
@@ -67,7 +70,7 @@ class OpenVinoEngine:
             model = ov.Core().read_model(self._path)
             names = {name for port in model.outputs for name in port.get_names()}
             if EMBEDDING not in names:
-                raise Unexplained("the version was exported without explanations; export it again")
+                raise Unexplained
             model = _pruned(model, *(name for name in (PROBABILITIES, EMBEDDING, HEATMAP) if name in names))
             # As one of the lanes, beside which others compute
             (request,) = self._requests(model, max(1, self._threads // max(1, len(self.lanes))), 1)

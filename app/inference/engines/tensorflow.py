@@ -18,6 +18,7 @@ from app.inference.engines.base import (
     Images,
     Infer,
     Probabilities,
+    Unexplained,
 )
 from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
@@ -63,6 +64,9 @@ class TensorFlowEngine:
         probabilities: Probabilities = found.numpy()
         return probabilities
 
+    def load_explanations(self) -> None:
+        _ = self._explaining
+
     def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
         compute, inputs = self._explaining
         given = {CLASS_IDS: class_ids, IMAGES: images}
@@ -76,7 +80,10 @@ class TensorFlowEngine:
 
     def _load(self, signature: str, *outputs: str) -> tuple[_Compute, list[str]]:
         try:
-            return _frozen(tf.saved_model.load(self._path), signature, outputs)
+            model = tf.saved_model.load(self._path)
+            if signature == _EXPLAIN and signature not in model.signatures:
+                raise Unexplained
+            return _frozen(model, signature, outputs)
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise EngineError(f"{self._path}: TensorFlow can't load {signature}: {error}") from error
 

@@ -13,6 +13,7 @@ from PIL import Image
 from app.inference.engines.base import Explanation
 from models.manifest import InputSpec
 from tests.app.conftest import ExplainingEngine, HeldEngine, png, publish, serving, until
+from tests.app.test_indexes import publish as publish_index
 
 PNG = {"content-type": "image/png"}
 CROP = InputSpec(height=2, width=2, crop_fraction=0.5)
@@ -153,6 +154,19 @@ async def test_explanations_have_places_of_their_own_and_leave_those_of_predicti
         assert explainer.under_way == 0
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
     assert "retry-after" in refused.headers
+
+
+@pytest.mark.parametrize("path", ["/explain", "/similar"])
+async def test_pictures_to_explain_leave_half_of_the_bodies_memory_to_predictions(path: str, tmp_path: Path) -> None:
+    publish_index(publish(tmp_path))
+    picture = png(51)
+    async with serving(tmp_path, ExplainingEngine, max_bodies_bytes=2 * len(picture) - 1) as served:
+        await until(lambda: served.app.state.indexes.live)
+        refused = await served.http.post(path, content=picture, headers=PNG)
+        predicted = await served.http.post("/predict", content=picture, headers=PNG)
+        assert served.app.state.bodies.used_bytes == 0
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+    assert predicted.status_code == 200
 
 
 async def test_explanation_that_takes_too_long_passes_its_deadline(tmp_path: Path) -> None:

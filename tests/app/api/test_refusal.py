@@ -112,3 +112,18 @@ async def test_requests_of_which_a_canary_may_answer_are_not_drawn_for_twice(tmp
 async def test_service_without_models_refuses_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         assert served.gate(_scope()) is None
+
+
+async def test_explanations_are_refused_for_want_of_places_of_their_own(tmp_path: Path) -> None:
+    publish(tmp_path)
+    async with serving(tmp_path, queue_size=1) as served:
+        with served.app.state.registry.get().explainer.admit():
+            assert served.gate(_scope()) is None
+            response = served.gate(_scope("/explain", x_request_id="abc"))
+            theirs = await served.http.post("/explain?class_id=1", content=b"", headers={"x-request-id": "abc"})
+        with served.batcher.admit():
+            assert served.gate(_scope("/explain")) is None
+            # No picture came with it, but it has a place
+            assert (await served.http.post("/explain", content=b"")).status_code == 400
+    assert (response.status_code, bytes(response.body)) == (429, theirs.content)
+    assert dict(response.raw_headers)[b"retry-after"] == b"1"

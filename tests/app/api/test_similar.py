@@ -126,7 +126,7 @@ async def test_an_engine_that_fails_answers_500_and_keeps_its_reasons(root: Path
 
 async def test_a_full_queue_and_a_missing_key_are_answered_as_by_predict(root: Path) -> None:
     async with searching(root, queue_size=1) as served:
-        with served.batcher.admit():
+        with served.app.state.registry.get().explainer.admit():
             answer = await served.http.post("/similar", files={"file": png(9)})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
     async with serving(root, api_keys="web:" + "0" * 64) as served:

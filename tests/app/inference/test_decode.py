@@ -145,3 +145,24 @@ async def test_models_take_turns_at_the_threads(monkeypatch: pytest.MonkeyPatch)
     decoder.close()
     # Two have their places when the others come: one is being decoded, one is ready for when it is done
     assert decoded == [b"busy 0", b"busy 1", b"other", *(b"busy %d" % number for number in range(2, 50))]
+
+
+async def test_pictures_that_are_to_be_explained_leave_a_thread_to_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[bytes] = []
+    leave = threading.Event()
+
+    def opened(data: bytes, max_pixels: int) -> Image.Image:
+        begun.append(data)
+        leave.wait(20)
+        return Image.new("RGB", (3, 2))
+
+    monkeypatch.setattr(preprocess, "open_image", opened)
+    decoder = Decoder(threads=2, max_pixels=100)
+    looks = [asyncio.create_task(decoder.look(b"look %d" % number, SPEC)) for number in range(9)]
+    await until(lambda: begun)
+    monkeypatch.setattr(preprocess, "load_image", lambda data, spec, max_pixels: np.zeros((2, 3, 3), np.uint8))
+    await decoder.decode(b"prediction", SPEC)
+    assert begun == [b"look 0"]
+    leave.set()
+    await asyncio.gather(*looks)
+    decoder.close()

@@ -172,16 +172,80 @@ async def test_places_are_as_many_as_given_and_given_back() -> None:
             pass
 
 
-async def test_version_that_explains_nothing_is_asked_once() -> None:
-    class Unexplaining(ExplainingEngine):
-        def explain(self, images: np.ndarray, class_ids: np.ndarray) -> Explanation:
-            self.explained += 1
-            raise Unexplained("exported without")
+class _Loading(ExplainingEngine):
+    """Loads what explains once it is let, and fails as often as it has reasons to."""
 
-    engine = Unexplaining()
+    def __init__(self, *failures: Exception) -> None:
+        super().__init__()
+        self.leave = threading.Event()
+        self.failures = list(failures)
+        self.loaded = 0
+
+    def load_explanations(self) -> None:
+        self.loaded += 1
+        assert self.leave.wait(20)
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+async def test_what_explains_is_loaded_once_beside_the_device_whoever_leaves_meanwhile() -> None:
+    engine = _Loading()
     async with _explainer(engine) as (explainer, device):
-        for _ in range(3):
+        first, second = (asyncio.create_task(explainer.explain(_image(51), 0, NEVER)) for _ in range(2))
+        await until(lambda: engine.loaded)
+        assert device.turns.free == 1
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        engine.leave.set()
+        await second
+        await explainer.explain(_image(51), 0, NEVER)
+    assert engine.loaded == 1
+
+
+async def test_version_that_explains_nothing_is_asked_once() -> None:
+    engine, now = _Loading(Unexplained()), [0.0]
+    engine.leave.set()
+    async with _explainer(engine, clock=lambda: now[0]) as (explainer, device):
+        for now[0] in (0.0, 1.0, 1e9):
             with pytest.raises(Unimplemented, match="exported without"):
                 await explainer.explain(_image(51), TOP_CLASS, NEVER)
         assert device.turns.free == 1
-    assert engine.explained == 1
+    assert engine.loaded == 1
+
+
+async def test_loading_that_failed_is_tried_again_after_a_while_and_not_before() -> None:
+    engine, now = _Loading(EngineError("gone"), MemoryError()), [0.0]
+    engine.leave.set()
+    async with _explainer(engine, clock=lambda: now[0]) as (explainer, _):
+        for now[0], loaded in ((0.0, 1), (59.0, 1), (60.0, 2), (119.0, 2)):
+            with pytest.raises(InferenceFailed, match="could not be loaded"):
+                await explainer.explain(_image(51), 0, NEVER)
+            assert engine.loaded == loaded
+        now[0] = 120.0
+        await explainer.explain(_image(51), 0, NEVER)
+    assert engine.loaded == 3
+
+
+async def test_explanations_of_all_versions_together_leave_a_lane_to_batches() -> None:
+    engines = _Held(), _Held()
+    device = Device(2)
+    tasks = [
+        asyncio.create_task(Explainer(engine, device, name=name).explain(_image(0), 0, NEVER))
+        for engine, name in zip(engines, "ab", strict=True)
+    ]
+    await until(lambda: engines[0].at_once)
+    assert (device.turns.free, engines[1].at_once) == (1, 0)
+    for engine in engines:
+        engine.let()
+    await asyncio.gather(*tasks)
+    device.close()
+
+
+async def test_who_is_refused_is_told_how_long_all_that_comes_before_takes() -> None:
+    now = 0.0
+    async with _explainer(ExplainingEngine(), most=2, clock=lambda: now) as (explainer, _):
+        with explainer.admit():
+            now = 3.0
+        with explainer.admit(), explainer.admit(), pytest.raises(QueueFull) as refused:
+            explainer.check_room()
+    assert refused.value.retry_after_s == 6

@@ -100,7 +100,7 @@ def test_version_that_cannot_explain_says_so(tmp_path: Path) -> None:
     engine = OpenVinoEngine(folder, read, "f32")
     (folder.path / "openvino" / "model.xml").unlink()
     with pytest.raises(EngineError, match="OpenVINO can't explain with it"):
-        engine.explain(_pictures(1), np.zeros(1, np.int32))
+        engine.load_explanations()
 
 
 def test_version_proves_itself_on_the_engine_of_this_machine(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.inference.engines import factory
-from app.inference.engines.base import TOP_CLASS, EngineError, prove
+from app.inference.engines.base import TOP_CLASS, EngineError, Unexplained, prove
 from app.inference.engines.tensorflow import TensorFlowEngine, sees_gpu, tf
 from models.manifest import Manifest
 from models.repository import VersionFolder
@@ -90,6 +90,13 @@ def test_version_that_cannot_explain_says_so(tmp_path: Path) -> None:
     (folder.path / "saved_model.pb").unlink()
     with pytest.raises(EngineError, match="TensorFlow can't load explain"):
         engine.explain(_pictures(1), np.zeros(1, np.int32))
+
+
+def test_version_from_before_explanations_says_so(tmp_path: Path) -> None:
+    engine = TensorFlowEngine(*_version(tmp_path), "f32")
+    tf.saved_model.save(tf.Module(), str(engine._path))
+    with pytest.raises(Unexplained):
+        engine.load_explanations()
 
 
 def test_version_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
