@@ -2,7 +2,7 @@
 
 Several processes decode and answer in parallel where one interpreter has become the limit. Each has its own copy of
 the models, its share of the cores, and takes connections from the one socket that all share; uvicorn's supervisor
-replaces one that has died, or whose engine hangs. Metrics are of all of them, whichever is asked.
+replaces one that has died, or whose engine hangs. Whichever is asked for metrics gives those of all.
 """
 
 import asyncio
@@ -27,17 +27,18 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from app.inference.batcher import Device
+from app.inference.device import Device
 from app.inference.engines.base import EngineError
 from app.main import create_app
-from app.observability import METRICS_FOLDER, configure_logging
+from app.metrics import METRICS_FOLDER
+from app.observability import configure_logging
 from app.registry import Registry
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _CLOSE = (b"connection", b"close")
-_PATIENCE_S = 5.0  # with workers that have stopped to serve
+_PATIENCE_S = 5.0  # with workers that have stopped serving
 
 
 class Server(uvicorn.Server):
@@ -125,14 +126,14 @@ class Worker(Process):
         _leave_a_hanging_engine(self._worker)
 
     def pong(self) -> None:
-        """No answer to the supervisor's question while the engine hangs: this process is replaced then."""
+        """Answer the supervisor's ping, but not while the engine hangs: then this process is replaced."""
         while self._worker is not None and self._worker.engine_busy_s > self._settings.engine_timeout_s:
             time.sleep(1.0)
         self.child_conn.recv()
         self.child_conn.send(self._worker is not None and self._worker.started)
 
     def is_alive(self, timeout: float = 5) -> bool:
-        """Whether it has answered the last question, or has time left to. Waits for nothing, or signals would wait."""
+        """Whether it has answered the last ping, or still has time to. Never blocks: signals would have to wait."""
         if not self.process.is_alive():
             return False
         with suppress(OSError, EOFError):
@@ -153,7 +154,7 @@ class Worker(Process):
 
 
 class Supervisor(Multiprocess):
-    """Keeps as many workers as the settings say. One that ends before it has ever served ends the others, too."""
+    """Keeps as many workers as the settings say. All stop if one ends before it has ever served."""
 
     failed = False
 
@@ -185,7 +186,7 @@ class Supervisor(Multiprocess):
 
     def terminate_all(self) -> None:
         super().terminate_all()
-        for shared in self.sockets:  # or the kernel would go on to take connections after the workers have stopped to
+        for shared in self.sockets:  # or the kernel would take connections when no worker does any more
             shared.close()
 
     def join_all(self) -> None:
@@ -196,7 +197,7 @@ class Supervisor(Multiprocess):
                 logger.error("worker %s did not end in %g s, and is killed", worker.pid, self._patience_s)
                 worker.kill()
                 worker.join()
-            # By a signal: one that came before it could listen for it
+            # A signal that came before the worker could handle it ends it well, too
             self.failed = self.failed or worker.exitcode not in (0, -signal.SIGTERM, -signal.SIGINT)
 
     def handle_hup(self) -> None:
@@ -204,7 +205,7 @@ class Supervisor(Multiprocess):
         self.should_exit.set()
 
     def handle_ttin(self) -> None:
-        """WORKERS says how many there are."""
+        """Changes nothing, nor does TTOU: WORKERS says how many processes there are."""
 
     handle_ttou = handle_ttin
 
@@ -244,8 +245,10 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
 
 
 def _sockets(config: uvicorn.Config, metrics_port: int | None) -> list[socket]:
-    """The service's, and that of the metrics where they have one; the application tells by the port. May end uvicorn's
-    way, by SystemExit, where one can't be had."""
+    """The socket of the service and, with a `metrics_port`, that of the metrics, which is told by its port.
+
+    Raises `SystemExit`, as uvicorn does, where one can't be had.
+    """
     found = [config.bind_socket()]
     if metrics_port is not None:
         found.append(uvicorn.Config(config.app, host=config.host, port=metrics_port, log_config=None).bind_socket())

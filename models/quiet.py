@@ -42,4 +42,21 @@ def without_openvino_telemetry() -> None:
 
     Python raises ImportError for a module that is None here, and OpenVINO does without.
     """
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it fails
+
+
+@contextmanager
+def without_openvino_conversion() -> Iterator[None]:
+    """Around an import of OpenVINO that is to convert nothing: its converter takes a third of the time.
+
+    As above; `openvino.convert_model` is missing in this process from then on, `openvino.tools.ovc` can be imported.
+    """
+    converter = "openvino.tools.ovc"
+    if converter in sys.modules:
+        yield
+        return
+    sys.modules[converter] = None  # type: ignore[assignment]  # as above
+    try:
+        yield
+    finally:
+        del sys.modules[converter]

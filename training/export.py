@@ -1,5 +1,6 @@
 """A trained network -> a published version: SavedModel, OpenVINO IR, golden.npz, manifest."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.manifest import GOLDEN_FILE, Manifest, Precision
+from models.manifest import GOLDEN_FILE, Architecture, InputSpec, Label, Manifest, Precision, Provenance
 from models.quiet import without_openvino_telemetry
 from models.repository import ModelRepository, RepositoryError, VersionFolder
+from training.conclude import Conclusion
 from training.evaluate import Probabilities, predict
 from training.heatmap import OPENVINO_RULES, grad_cam
 
 without_openvino_telemetry()
 import openvino as ov  # noqa: E402
+from openvino.tools.ovc import convert_model  # noqa: E402
 
 # float32 leaves room for weights rounded to float16 in the IR; bfloat16 for its 8 bits of mantissa in every layer
 GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 0.02, "bf16": 0.15}
@@ -60,7 +63,7 @@ def save(network: keras.Model, temperature: float, folder: Path) -> None:
     # OpenVINO reads one endpoint of a SavedModel, the default: so the IR comes from a second one with all outputs
     with TemporaryDirectory() as all_outputs:
         _write(network, {"serving_default": explaining}, Path(all_outputs))
-        model = ov.convert_model(all_outputs, extension=OPENVINO_RULES)
+        model = convert_model(all_outputs, extension=OPENVINO_RULES)
         ov.save_model(model, folder / "openvino" / "model.xml", compress_to_fp16=True)
 
 
@@ -81,6 +84,35 @@ def golden(saved_model: Path, candidates: npt.NDArray[np.uint8]) -> dict[str, np
     order = np.concatenate([np.sort(first_of_class), np.setdiff1d(np.arange(len(candidates)), first_of_class)])
     chosen = by_confidence[order[:_GOLDEN_EXAMPLES]]
     return {"images": candidates[chosen], "probabilities": probabilities[chosen]}
+
+
+def draft(
+    *,
+    name: str,
+    description: str,
+    architecture: str,
+    network: keras.Model,
+    spec: InputSpec,
+    labels: tuple[Label, ...],
+    conclusion: Conclusion,
+    provenance: Provenance,
+) -> Manifest:
+    """The manifest of a version that is yet to be published: `publish` fills in its number and its files."""
+    return Manifest(
+        name=name,
+        version=1,
+        description=description,
+        created_at=datetime.now(UTC).replace(microsecond=0),
+        architecture=Architecture(name=architecture, parameters=network.count_params()),
+        input=spec,
+        labels=labels,
+        calibration=conclusion.calibration,
+        decision=conclusion.decision,
+        metrics=conclusion.metrics,
+        provenance=provenance,
+        golden_tolerance=GOLDEN_TOLERANCE,
+        files={},
+    )
 
 
 def publish(

@@ -20,6 +20,7 @@ from training.photos import Photo
 
 without_openvino_telemetry()
 import openvino as ov  # noqa: E402
+from openvino.tools.ovc import convert_model  # noqa: E402
 
 _BATCH = 16
 _PIXELS = "pixels"
@@ -27,9 +28,10 @@ _PIXELS = "pixels"
 
 @dataclass(frozen=True)
 class Features:
-    """Of the readable photos, in order: pixels uint8 [N, H, W, 3], a file mapped into memory; embeddings
+    """Of the N readable photos, in order.
 
-    float32 [N, D]; perceptual hashes uint64 [N]; class ids int64 [N].
+    pixels uint8 [N, H, W, 3], a file mapped into memory; embeddings float32 [N, D]; perceptual hashes uint64 [N];
+    class ids int64 [N].
     """
 
     photos: tuple[Photo, ...]
@@ -96,6 +98,6 @@ def _compiled(network: keras.Model) -> ov.CompiledModel:
     signature = tf.TensorSpec((None, height, width, channels), tf.uint8, name="images")
     with TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=tf.function(embed, input_signature=[signature]))
-        model = ov.convert_model(folder)
+        model = convert_model(folder)
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
     return ov.Core().compile_model(model, "CPU", hints)

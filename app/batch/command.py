@@ -35,8 +35,9 @@ from app.inference import engines
 from app.registry import PREFERRED_DEFAULT, STABLE
 from app.repository import open_repository
 from app.settings import Settings
+from models.files import file_sha256
 from models.manifest import MANIFEST_FILE
-from models.repository import ModelRepository, RepositoryError, VersionFolder, file_sha256
+from models.repository import ModelRepository, RepositoryError, VersionFolder
 from models.storage import is_url
 
 logger = logging.getLogger(__name__)

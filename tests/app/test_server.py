@@ -14,7 +14,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from app import server
 from app.inference.engines.base import EngineError
-from app.observability import METRICS_FOLDER
+from app.metrics import METRICS_FOLDER
 from app.registry import Registry
 from app.settings import Settings
 

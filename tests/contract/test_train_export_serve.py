@@ -19,10 +19,10 @@ from models.manifest import InputSpec, Label, Manifest
 from models.preprocess import load_image
 from models.repository import ModelRepository, VersionFolder
 from training import evaluate, index
-from training.data import Dataset, Split
 from training.pictures import of_folder
 from training.recipe import Recipe
 from training.run import run
+from training.splits import Dataset, Split
 
 LABELS = ("red", "green", "blue")
 RECIPE = Recipe(

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.files import file_sha256
 from models.manifest import GOLDEN_FILE, MANIFEST_FILE, Manifest
-from models.repository import ModelRepository, file_sha256
+from models.repository import ModelRepository
 from tests.e2e.service import ROOT, Service
 
 SHIPPED = ROOT / "models"

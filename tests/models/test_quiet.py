@@ -94,3 +94,17 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["openvino", "None"]
+
+
+def test_openvino_without_conversion_is_imported_sooner_and_conversion_can_be_had_later() -> None:
+    script = """
+import sys
+from models.quiet import without_openvino_conversion, without_openvino_telemetry
+without_openvino_telemetry()
+with without_openvino_conversion():
+    import openvino
+assert openvino.Core().available_devices
+assert "openvino.tools.ovc" not in sys.modules
+from openvino.tools.ovc import convert_model
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
