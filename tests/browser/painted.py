@@ -13,7 +13,6 @@ import numpy as np
 
 from app.inference import engines
 from app.inference.engines.base import Explanation
-from models.indexes import fingerprint
 from models.manifest import Abstention, Calibration, Conformal, Decision, InputSpec, Label, Manifest, ReliabilityBin
 from models.repository import ModelRepository, VersionFolder
 from tests import indexes
@@ -39,7 +38,7 @@ def write_models(root: Path) -> None:
     cups = publish(root, "cups", labels=labels, decision=decision, calibration=calibration, input=INPUT)
     publish(root, "plain")
     embeddings = np.array([[place < ones for place in range(INPUT.height * INPUT.width * 3)] for ones in ONES], "f4")
-    indexes.publish(root, embeddings, model_sha256=fingerprint(ModelRepository(root).read(cups)))
+    indexes.publish(root, embeddings, model_sha256=ModelRepository(root).read(cups).fingerprint)
 
 
 class PaintedEngine(FakeEngine):
