@@ -86,7 +86,7 @@ def _settled(body: Any) -> Any:
     if not isinstance(body, dict):
         return body
     timing = TIMING_MS | ({"search": 0.2} if "search" in body.get("timing_ms", {}) else {})
-    same = {"request_id": REQUEST_ID, "timing_ms": timing, "thumbnail": THUMBNAIL}
+    same = {"request_id": REQUEST_ID, "timing_ms": timing, "thumbnail": THUMBNAIL, "retry_after_s": 1}
     return {key: same.get(key, _settled(value)) for key, value in body.items()}
 
 
@@ -206,10 +206,11 @@ async def _other_protocols(recorder: Recorder) -> None:
 
 
 async def _overload(recorder: Recorder) -> None:
-    batcher = recorder.served.batcher
+    live = recorder.served.app.state.registry.get()
     with ExitStack() as places:
         for _ in range(recorder.served.app.state.settings.queue_size):
-            places.enter_context(batcher.admit())
+            places.enter_context(live.batcher.admit())
+            places.enter_context(live.explainer.admit())
         for operation in _PICTURES:
             await recorder.ask(operation)
 
@@ -232,7 +233,11 @@ async def _failures(recorder: Recorder) -> None:
             await recorder.ask(operation)
     with mock.patch.object(recorder.served.engine, "explain", _unexplained):
         await recorder.ask("explain")
-    with mock.patch.object(recorder.served.engine, "explain", _without_embedding):
+    explainer = state.registry.get().explainer
+    with (
+        mock.patch.object(recorder.served.engine, "load_explanations", _without_embedding),
+        mock.patch.object(explainer, "_loading", None),  # as before its first picture
+    ):
         await recorder.ask("similar")
     with mock.patch.object(state, "device", SimpleNamespace(busy_s=31.0)):
         await recorder.ask("health_live")
@@ -251,8 +256,8 @@ def _unexplained(images: Any, class_ids: Any) -> Explanation:
     return Explanation(found.probabilities, found.embedding, None)
 
 
-def _without_embedding(images: Any, class_ids: Any) -> Explanation:
-    raise Unexplained("it was exported without explanations; export it again")
+def _without_embedding() -> None:
+    raise Unexplained
 
 
 def _failing(images: Any) -> None:
