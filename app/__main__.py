@@ -52,10 +52,10 @@ def main(arguments: Sequence[str] = ()) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app",
-        description="Serve. Environment variables are the settings.",
-        epilog="python -m app keys --help tells how API keys are made.",
+        description="Serve the models of the repository over HTTP. Settings are environment variables: see README.md.",
+        epilog="`python -m app keys --help` says how API keys are made.",
     )
-    parser.add_argument("command", nargs="?", choices=["serve"], help="as SageMaker says it; the same as nothing")
+    parser.add_argument("command", nargs="?", choices=["serve"], help="what SageMaker passes; makes no difference")
     return parser
 
 

@@ -15,15 +15,17 @@ from app.errors import InternalError, Unimplemented, UnknownIndex
 from app.priority import stand_back
 from app.registry import LiveVersion, Registry
 from models import nearest
-from models.indexes import IndexFolder, IndexManifest, IndexStore, InvalidIndex, Pictures, fingerprint
+from models.files import Contents, contents, subfolders
+from models.index_manifest import IndexManifest
+from models.indexes import IndexFolder, IndexStore, InvalidIndex, Pictures
 from models.nearest import Embeddings, FaissMissing, Nearest
-from models.repository import RepositoryError, VersionFolder, subfolders
+from models.repository import RepositoryError, VersionFolder
 
 logger = logging.getLogger(__name__)
 
 _THREADS = 2
 
-_Seen = tuple[frozenset[tuple[str, int, int]], frozenset[VersionFolder]]  # an index's files, and the live versions
+_Seen = tuple[Contents, frozenset[VersionFolder]]  # an index's files, and the live versions
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ class Indexes:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _try(self, folder: IndexFolder, versions: dict[tuple[str, int], LiveVersion]) -> None:
-        contents = await asyncio.to_thread(self._store.contents, folder)
-        seen = contents, frozenset(version.folder for version in versions.values())
+        files = await asyncio.to_thread(contents, folder.path)
+        seen = files, frozenset(version.folder for version in versions.values())
         if self._refused.get(folder) == seen:
             return
         try:
@@ -182,4 +184,4 @@ class Indexes:
 
 def _fits(manifest: IndexManifest, versions: dict[tuple[str, int], LiveVersion]) -> bool:
     version = versions.get((manifest.model, manifest.version))
-    return version is not None and fingerprint(version.manifest) == manifest.model_sha256
+    return version is not None and version.manifest.fingerprint == manifest.model_sha256

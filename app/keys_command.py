@@ -95,10 +95,11 @@ def _rewriting(path: Path) -> Iterator[list[str]]:
             os.fsync(out.fileno())
         _keep_owner(path, aside)
         aside.replace(path)
-    except OSError as error:
-        raise KeysError(f"{path} can't be written: {error.strerror}") from None
-    finally:
-        aside.unlink(missing_ok=True)
+    except BaseException as error:
+        aside.unlink(missing_ok=True)  # not after it was moved: what is there then is another command's
+        if isinstance(error, OSError):
+            raise KeysError(f"{path} can't be written: {error.strerror}") from None
+        raise
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,10 +1,7 @@
-"""The application: its parts put together, and their life from start to stop."""
+"""The application, put together from its parts; `lifespan.py` is their life from start to stop."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -16,33 +13,24 @@ from app import keys
 from app.api import access, browsers, document, error_handlers, routes
 from app.api.access import Access, AccessMiddleware
 from app.api.direct import PREDICT_PATH, DirectPredict
-from app.api.refusal import GATE, Refusals
 from app.api.upload import BodyBudget
 from app.cores import available_cores
-from app.indexes import Indexes
 from app.inference import engines
-from app.inference.batcher import Batcher, Device
-from app.inference.decode import Decoder
+from app.inference.device import Device
 from app.inference.engines import EngineFactory
-from app.inference.engines.base import Engine
-from app.inference.explain import Explainer
-from app.inference.pipeline import Pipeline, StageObserver
-from app.observability import Metrics, ObservabilityMiddleware, RequestLog
+from app.lifespan import Lifespan
+from app.metrics import Metrics
+from app.observability import ObservabilityMiddleware, RequestLog
 from app.registry import Registry
-from app.repository import open_repository
 from app.settings import Settings
 from app.tracing import spans_wanted
-from models.indexes import IndexStore
-from models.manifest import Manifest
 
 if TYPE_CHECKING:  # OpenTelemetry may not be installed
     from app.spans import Spans
 
 logger = logging.getLogger(__name__)
 
-_LOOK_FOR_SIGNALS_S = 0.2
-
-# FastAPI would not see what goes around it, and tell the rest twice
+# FastAPI's own telemetry would miss what goes around it, and report the rest twice
 _NO_SPANS_OF_ITS_OWN: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
@@ -60,68 +48,30 @@ def create_app(
     have loaded, for a process beside which others answer. `spans` stands in for what OTEL_* asks for. Raises
     `EngineError` where the engine can't be had, and `KeysError` where API_KEYS can't be read.
     """
-    cores = max(1, available_cores() // settings.workers)
     lanes = 1
     if load_engine is None:
+        cores = max(1, available_cores() // settings.workers)
         engine = engines.choose(settings.engine)
         load_engine = engines.factory(engine, settings.precision, cores)
         lanes = engines.lanes(engine, cores)
-    ring = keys.ring(settings)
-    guard = Access(ring, settings.rate_limit_per_minute, settings.metrics_port, settings.aip_health_route)
+    key_ring = keys.ring(settings)
+    guard = Access(key_ring, settings.rate_limit_per_minute, settings.metrics_port, settings.aip_health_route)
     spans = spans or _spans()
     metrics = Metrics()
     request_log = RequestLog(metrics)
     device = Device(lanes)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
-        decoder = Decoder(max(1, settings.decode_threads // settings.workers), settings.max_image_pixels)
-        closing = ExitStack()
-        repository, fetch, interval_s = open_repository(settings, closing)
-        registry = Registry(
-            repository=repository,
-            fetch=fetch,
-            load_engine=load_engine,
-            make_batcher=partial(_batcher, settings, device, metrics),
-            make_explainer=partial(_explainer, settings, device),
-            max_batch_size=settings.max_batch_size,
-            default_model=settings.default_model,
-            canary_share=settings.canary_share,
-        )
-        indexes = Indexes(IndexStore(repository), registry)
-        observe: StageObserver = metrics.observe_stage
-        if spans is not None:
-            spans.start()
-            observe = spans.observing(observe)
-        metrics.watch_models(registry)
-        app.state.registry = registry
-        app.state.indexes = indexes
-        app.state.pipeline = Pipeline(decoder, observe)
-        loaded = asyncio.Event()
-        tasks = [
-            asyncio.create_task(_load_and_watch(registry, interval_s, loaded, on_first_load)),
-            asyncio.create_task(_watch_indexes(indexes, settings.reload_interval_s, loaded)),
-            asyncio.create_task(metrics.share_gauges()),
-        ]
-        if ring is not None:
-            await asyncio.to_thread(ring.refresh)
-            tasks.append(asyncio.create_task(ring.watch(settings.reload_interval_s)))
-        while load_before_serving and not (loaded.is_set() or app.state.draining):  # a signal ends the wait
-            with suppress(TimeoutError):
-                await asyncio.wait_for(loaded.wait(), _LOOK_FOR_SIGNALS_S)
-        try:
-            yield {GATE: Refusals(app, guard, request_log, cross_origin=settings.cors_origins is not None)}
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await registry.close()
-            indexes.close()
-            decoder.close()
-            device.close()
-            if spans is not None:
-                await spans.stop()
-            closing.close()
+    lifespan = Lifespan(
+        settings=settings,
+        load_engine=load_engine,
+        device=device,
+        metrics=metrics,
+        request_log=request_log,
+        access=guard,
+        key_ring=key_ring,
+        spans=spans,
+        on_first_load=on_first_load,
+        load_before_serving=load_before_serving,
+    )
 
     def front(inner: ASGIApp) -> ASGIApp:
         """What is around each request, the innermost first."""
@@ -133,7 +83,7 @@ def create_app(
 
     app = _Application(
         front,
-        keys_required=ring is not None,
+        keys_required=key_ring is not None,
         direct=settings.aip_predict_route != PREDICT_PATH,  # where it is, more than pictures are taken there
         title="Demitasse",
         summary="Image classification with confidences that can be trusted",
@@ -154,7 +104,7 @@ def create_app(
 
 
 class _Application(FastAPI):
-    """What FastAPI puts around each request comes after the short way to a prediction, not before it."""
+    """FastAPI inside of `front`: the short way to a prediction goes around what FastAPI does for each request."""
 
     def __init__(
         self, front: Callable[[ASGIApp], ASGIApp], *, keys_required: bool, direct: bool, **options: Any
@@ -171,7 +121,7 @@ class _Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         made = super().openapi()
-        if "security" not in made:  # it is kept, and made once
+        if "security" not in made:  # FastAPI makes the document once, and keeps it
             access.declare(made, required=self._keys_required)
             document.complete(made)
         return made
@@ -186,43 +136,6 @@ def _spans() -> "Spans | None":
         logger.warning("OTEL_* asks for traces, which need the extra `otel`: %s", error)
         return None
     return Spans()
-
-
-async def _load_and_watch(
-    registry: Registry,
-    interval_s: float,
-    loaded: asyncio.Event,
-    on_first_load: Callable[[Registry], None] | None,
-) -> None:
-    try:
-        await registry.refresh()
-    except Exception:
-        logger.exception("the model repository could not be read")
-    loaded.set()
-    if on_first_load is not None:
-        on_first_load(registry)
-    await registry.watch(interval_s)
-
-
-async def _watch_indexes(indexes: Indexes, interval_s: float, loaded: asyncio.Event) -> None:
-    await loaded.wait()  # versions come first: it is they that most requests are for
-    await indexes.watch(interval_s)
-
-
-def _batcher(settings: Settings, device: Device, metrics: Metrics, engine: Engine, manifest: Manifest) -> Batcher:
-    return Batcher(
-        engine,
-        device,
-        max_batch_size=settings.max_batch_size,
-        batch_wait_s=settings.batch_wait_ms / 1000,
-        queue_size=settings.queue_size,
-        observe=partial(metrics.observe_batch, manifest.name),
-        name=manifest.name,
-    )
-
-
-def _explainer(settings: Settings, device: Device, engine: Engine, manifest: Manifest) -> Explainer:
-    return Explainer(engine, device, settings.queue_size, manifest.name)
 
 
 def _version() -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 from starlette.responses import Response
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -14,15 +15,22 @@ Gate = Callable[[Scope], Response | None]
 
 _MOST_HEAD_BYTES = 2**16  # and what is received at a time besides: httptools and uvicorn have no limit
 _HEAD_TIMEOUT_S = 30.0  # from its first byte
+_READ_TIMEOUT_S = 30.0  # without taking any of an answer
 
 
 class GatedProtocol(HttpToolsProtocol):
     """What comes of a refused request's body is thrown away, and the connection stays open for the next one."""
 
     head_timeout_s = _HEAD_TIMEOUT_S
+    read_timeout_s = _READ_TIMEOUT_S
     _unfinished_head: list[tuple[bytes, bytes]] | None = None  # its headers so far
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = _Parser(self)
 
     def data_received(self, data: bytes) -> None:
         """A head that does not end is refused: it would fill the memory, and joining its pieces hold up everybody."""
@@ -66,12 +74,49 @@ class GatedProtocol(HttpToolsProtocol):
         self._end_of_head()
         super().on_headers_complete()
 
+    def _should_upgrade(self) -> bool:
+        """Of requests for another protocol: uvicorn leaves them alone then, and the parser reads them again."""
+        return True
+
+    def head_without_upgrade(self) -> bytes:
+        """The head that has just been read, for this protocol alone. Raises `HttpParserError` for a tunnel's."""
+        if self.scope["method"] == "CONNECT":
+            raise httptools.HttpParserError("there is no way from here to anywhere else")
+        lines = [b"%s %s HTTP/%s" % (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())]
+        lines += (b"%s: %s" % header for header in self.headers if header[0] != b"upgrade")
+        return b"\r\n".join((*lines, b"\r\n"))
+
+    def pause_writing(self) -> None:
+        """Who does not read its answer is left: it would keep a task, and hold up the end of the service."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._read_timer = self.loop.call_later(self.read_timeout_s, self._leave_unless_read, unread)
+
+    def _leave_unless_read(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._wait_for_reader()
+        else:
+            self.transport.abort()
+
+    def resume_writing(self) -> None:
+        self._stop_waiting_for_reader()
+        super().resume_writing()
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]  # hands on all the rest
         self._expect_something()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_of_head()
+        self._stop_waiting_for_reader()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -100,6 +145,28 @@ class GatedProtocol(HttpToolsProtocol):
         if self.pipeline or self.flow.write_paused or cycle.waiting_for_100_continue:
             return None
         return gate(cycle.scope)  # type: ignore[arg-type]  # two names for a scope
+
+
+class _Parser(httptools.HttpRequestParser):
+    """Lets offers of another protocol, such as HTTP/2, pass, as RFC 9110, section 7.8, allows.
+
+    httptools stops behind the head of such a request: its body would be lost, or taken for the request after it.
+    """
+
+    def __init__(self, protocol: GatedProtocol) -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self._protocol = protocol
+
+    def feed_data(self, data: Any) -> None:
+        while True:
+            try:
+                super().feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+                super().feed_data(self._protocol.head_without_upgrade())
+            else:
+                return
 
 
 class _Gathering:

@@ -21,6 +21,7 @@ from app.inference.engines import EngineFactory
 from app.inference.engines.base import Engine, EngineError, prove
 from app.inference.explain import Explainer
 from app.priority import stand_back
+from models.files import Contents, contents, size_bytes
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 
@@ -33,7 +34,7 @@ _LOADED_AT_A_TIME = 2
 
 @dataclass(frozen=True)
 class LiveVersion:
-    """A version that answers."""
+    """A version that answers requests, with all that it takes."""
 
     folder: VersionFolder
     manifest: Manifest
@@ -47,12 +48,12 @@ class Refusal:
     """Why a version is not served, and the files that were found then."""
 
     why: str
-    contents: frozenset[tuple[str, int, int]]
+    contents: Contents
 
 
 @dataclass
 class Registry:
-    """`default_model` None stands for the preferred default where it is live, else the first model by name."""
+    """Without a `default_model`, the default is `PREFERRED_DEFAULT` where it is live, else the first model by name."""
 
     repository: ModelRepository
     load_engine: EngineFactory
@@ -60,7 +61,7 @@ class Registry:
     make_explainer: Callable[[Engine, Manifest], Explainer]
     max_batch_size: int
     default_model: str | None = None
-    fetch: Callable[[], None] | None = None  # what brings the repository up to date, where it is a copy
+    fetch: Callable[[], None] | None = None  # brings the repository up to date, where it is a copy
     canary_share: float = 0.0
     draw: Callable[[], float] = random.random
     refused: dict[VersionFolder, Refusal] = field(default_factory=dict)
@@ -85,9 +86,8 @@ class Registry:
 
         A request that names neither is answered by the version labelled stable, or by the highest one where none is;
         a share of such requests by the one labelled canary. Raises `UnknownModel`, `UnknownVersion`, `UnknownLabel`,
-        or `NotReady` where the default model is not live, or while the first look at the repository lasts: until then
-        the wrong model, or an old version, would be the default, and a model whose turn has not come would seem
-        unknown.
+        or `NotReady` where the default model is not live, and until the repository has been gone through once: before
+        that, a model that is still to be loaded would seem unknown, and the wrong version might be the default.
         """
         if not self._complete:
             raise NotReady("the models are not loaded (yet)")
@@ -115,15 +115,15 @@ class Registry:
         return self._live[name, version]
 
     def labels(self, name: str) -> dict[str, int]:
-        """The labels of the model's live versions. One on a version that can't be served is as good as none."""
+        """The labels of the model's live versions; those of versions that can't be served are left out."""
         return {label: number for label, number in self._labels.get(name, {}).items() if (name, number) in self._live}
 
     def default_version(self, name: str) -> int:
-        """Of a live model: what answers requests that name no version, but for the canary's share of them."""
+        """The version of a live model that answers requests which name none, except for the canary's share of them."""
         return self.labels(name).get(STABLE) or max(number for known, number in self._live if known == name)
 
     async def watch(self, interval_s: float) -> None:
-        """Refresh for ever. No failure ends it."""
+        """Refresh for ever, every `interval_s`. A failure is logged and ends nothing."""
         while True:
             await asyncio.sleep(interval_s)
             try:
@@ -144,26 +144,29 @@ class Registry:
             logger.error("the model repository %s is no folder, or empty all at once; nothing is changed", root)
             return
         folders = await asyncio.to_thread(self.repository.versions)
-        places = asyncio.Semaphore(_LOADED_AT_A_TIME)
-
-        async def load(folder: VersionFolder) -> None:
-            if not await self._still_refused(folder):
-                async with places:
-                    await self._try(folder)
-
         live = {version.folder for version in self._live.values()}
-        missing = [folder for folder in folders if folder not in live]
-        if len(missing) > 1:
-            # The largest first: as the last one it would be loaded alone, when the other cores have nothing left to do
-            missing = await asyncio.to_thread(sorted, missing, key=self.repository.size_bytes, reverse=True)
-        for failure in await asyncio.gather(*map(load, missing), return_exceptions=True):
-            if isinstance(failure, Exception):  # as where a folder goes while it is looked at: next time, then
-                logger.error("a version could not be looked at: %s", failure)
+        await self._load_all([folder for folder in folders if folder not in live])
         await self._read_labels({folder.name for folder in folders})
         self._complete = True
         self.refused = {folder: refusal for folder, refusal in self.refused.items() if folder in folders}
         for key in self._live.keys() - {(folder.name, folder.version) for folder in folders}:
             self._retire(self._live.pop(key))
+
+    async def _load_all(self, folders: list[VersionFolder]) -> None:
+        """Load some at a time, but for those that are refused already."""
+        places = asyncio.Semaphore(_LOADED_AT_A_TIME)
+
+        async def load(folder: VersionFolder) -> None:
+            if not await self._still_refused(folder):
+                async with places:
+                    await self._go_live(folder)
+
+        if len(folders) > 1:
+            # The largest first: as the last one it would be loaded alone, when the other cores have nothing left to do
+            folders = await asyncio.to_thread(sorted, folders, key=lambda folder: size_bytes(folder.path), reverse=True)
+        for failure in await asyncio.gather(*map(load, folders), return_exceptions=True):
+            if isinstance(failure, Exception):  # such as a folder that vanished meanwhile; the next refresh looks again
+                logger.error("a version could not be looked at: %s", failure)
 
     async def _read_labels(self, names: set[str]) -> None:
         """A label moves once the version it names can answer; until then it stays where it was."""
@@ -200,16 +203,17 @@ class Registry:
 
     async def _still_refused(self, folder: VersionFolder) -> bool:
         refusal = self.refused.get(folder)
-        return refusal is not None and refusal.contents == await asyncio.to_thread(self.repository.contents, folder)
+        return refusal is not None and refusal.contents == await asyncio.to_thread(contents, folder.path)
 
-    async def _try(self, folder: VersionFolder) -> None:
-        contents = await asyncio.to_thread(self.repository.contents, folder)
+    async def _go_live(self, folder: VersionFolder) -> None:
+        """Load a version and put it in the place of the one before, or note why it is refused."""
+        files = await asyncio.to_thread(contents, folder.path)
         try:
             manifest, engine = await asyncio.to_thread(self._load, folder)
         except Exception as error:  # a broken version may raise anything, and must not stop the others
             expected = isinstance(error, (RepositoryError, EngineError))
             why = str(error) if expected else f"{type(error).__name__}: {error}"
-            self.refused[folder] = Refusal(why, contents)
+            self.refused[folder] = Refusal(why, files)
             logger.error("refused %s version %d: %s", folder.name, folder.version, why, exc_info=not expected)
             return
         self.refused.pop(folder, None)
@@ -224,7 +228,7 @@ class Registry:
             self._retire(previous)
 
     def _load(self, folder: VersionFolder) -> tuple[Manifest, Engine]:
-        stand_back()  # with the threads that an engine starts for the version
+        stand_back()  # so do the threads that the engine starts from here
         manifest = self.repository.read(folder)
         self.repository.verify(folder, manifest)
         engine = self.load_engine(folder, manifest)
@@ -239,7 +243,7 @@ class Registry:
 
 
 async def _abandonable(work: Callable[[], None]) -> None:
-    """As `asyncio.to_thread`, but the process can end before the work does: a copy from afar may take minutes."""
+    """As `asyncio.to_thread`, but the end of the process does not wait for it: a copy from afar may take minutes."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[None] = loop.create_future()
 

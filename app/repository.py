@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 from app.settings import Settings
@@ -11,7 +11,9 @@ from models.repository import ModelRepository
 from models.storage import Mirror
 
 
-def open_repository(settings: Settings, closing: ExitStack) -> tuple[ModelRepository, Callable[[], None] | None, float]:
+def open_repository(
+    settings: Settings, closing: ExitStack | AsyncExitStack
+) -> tuple[ModelRepository, Callable[[], None] | None, float]:
     """The folder that is served, what brings it up to date, and how often that is done, in seconds."""
     location = settings.model_repository
     if isinstance(location, Path):

@@ -2,7 +2,7 @@
 
 Several processes decode and answer in parallel where one interpreter has become the limit. Each has its own copy of
 the models, its share of the cores, and takes connections from the one socket that all share; uvicorn's supervisor
-replaces one that has died, or whose engine hangs. Metrics are of all of them, whichever is asked.
+replaces one that has died, or whose engine hangs. Whichever is asked for metrics gives those of all.
 """
 
 import asyncio
@@ -27,17 +27,19 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from app.inference.batcher import Device
+from app.inference.device import Device
 from app.inference.engines.base import EngineError
 from app.main import create_app
-from app.observability import METRICS_FOLDER, configure_logging
+from app.metrics import METRICS_FOLDER
+from app.observability import configure_logging
 from app.registry import Registry
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _CLOSE = (b"connection", b"close")
-_PATIENCE_S = 5.0  # with workers that have stopped to serve
+_PATIENCE_S = 5.0  # with workers that have stopped serving
+_OPEN_FILES = 65_536
 
 
 class Server(uvicorn.Server):
@@ -74,9 +76,12 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, greet: Callable[[Registry], None]) -> int:
     """One process. Returns the exit code; raises `EngineError` where the engine can't be had."""
+    _allow_connections()
     server = _server(settings, create_app(settings, on_first_load=greet))
+    # By an address such as `::`, asyncio would listen for IPv6 alone
+    own = settings.metrics_port is not None or ":" in settings.host
     try:
-        server.run(None if settings.metrics_port is None else _sockets(server.config, settings.metrics_port))
+        server.run(_sockets(server.config, settings.metrics_port) if own else None)
     except SystemExit:  # how uvicorn ends where it can't listen, having logged why
         return 1
     _leave_a_hanging_engine(server)
@@ -85,6 +90,7 @@ def serve(settings: Settings, greet: Callable[[Registry], None]) -> int:
 
 def supervise(settings: Settings) -> int:
     """As many processes as the settings say, until a signal comes. Returns the exit code."""
+    _allow_connections()
     config = _config(settings, "app.main:create_app")
     try:
         shared = _sockets(config, settings.metrics_port)
@@ -125,14 +131,14 @@ class Worker(Process):
         _leave_a_hanging_engine(self._worker)
 
     def pong(self) -> None:
-        """No answer to the supervisor's question while the engine hangs: this process is replaced then."""
+        """Answer the supervisor's ping, but not while the engine hangs: then this process is replaced."""
         while self._worker is not None and self._worker.engine_busy_s > self._settings.engine_timeout_s:
             time.sleep(1.0)
         self.child_conn.recv()
         self.child_conn.send(self._worker is not None and self._worker.started)
 
     def is_alive(self, timeout: float = 5) -> bool:
-        """Whether it has answered the last question, or has time left to. Waits for nothing, or signals would wait."""
+        """Whether it has answered the last ping, or still has time to. Never blocks: signals would have to wait."""
         if not self.process.is_alive():
             return False
         with suppress(OSError, EOFError):
@@ -153,7 +159,7 @@ class Worker(Process):
 
 
 class Supervisor(Multiprocess):
-    """Keeps as many workers as the settings say. One that ends before it has ever served ends the others, too."""
+    """Keeps as many workers as the settings say. All stop if one ends before it has ever served."""
 
     failed = False
 
@@ -185,7 +191,7 @@ class Supervisor(Multiprocess):
 
     def terminate_all(self) -> None:
         super().terminate_all()
-        for shared in self.sockets:  # or the kernel would go on to take connections after the workers have stopped to
+        for shared in self.sockets:  # or the kernel would take connections when no worker does any more
             shared.close()
 
     def join_all(self) -> None:
@@ -196,7 +202,7 @@ class Supervisor(Multiprocess):
                 logger.error("worker %s did not end in %g s, and is killed", worker.pid, self._patience_s)
                 worker.kill()
                 worker.join()
-            # By a signal: one that came before it could listen for it
+            # A signal that came before the worker could handle it ends it well, too
             self.failed = self.failed or worker.exitcode not in (0, -signal.SIGTERM, -signal.SIGINT)
 
     def handle_hup(self) -> None:
@@ -204,7 +210,7 @@ class Supervisor(Multiprocess):
         self.should_exit.set()
 
     def handle_ttin(self) -> None:
-        """WORKERS says how many there are."""
+        """Changes nothing, nor does TTOU: WORKERS says how many processes there are."""
 
     handle_ttou = handle_ttin
 
@@ -212,6 +218,18 @@ class Supervisor(Multiprocess):
         worker = Worker(self.config, self.sockets, self._settings)
         worker.start()
         return worker
+
+
+def _allow_connections() -> None:
+    """Each is an open file, of which many a shell and service manager allow 1,024 unless a program asks for more."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _leave_a_hanging_engine(server: Server) -> None:
@@ -244,8 +262,10 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
 
 
 def _sockets(config: uvicorn.Config, metrics_port: int | None) -> list[socket]:
-    """The service's, and that of the metrics where they have one; the application tells by the port. May end uvicorn's
-    way, by SystemExit, where one can't be had."""
+    """The socket of the service and, with a `metrics_port`, that of the metrics, which is told by its port.
+
+    Raises `SystemExit`, as uvicorn does, where one can't be had.
+    """
     found = [config.bind_socket()]
     if metrics_port is not None:
         found.append(uvicorn.Config(config.app, host=config.host, port=metrics_port, log_config=None).bind_socket())

@@ -25,20 +25,21 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
-    port: int = Field(default=8080, ge=1, le=65535, description="port to listen on; a platform's own comes first")
+    port: int = Field(default=8080, ge=1, le=65535, description="port to listen on, unless a platform sets its own")
     model_repository: Path | str = Field(
         default=Path(__file__).parent.parent / "models",
         description="folder that holds `<name>/<version>/`, or its address in object storage: `s3://`, `gs://`, `az://`",
     )
     model_cache: Path | None = Field(
         default=None,
-        description="folder for copies from object storage, kept for the next start; unset: a temporary one a process",
+        description="folder for copies from object storage, kept for the next start; "
+        "unset: a temporary one for each process",
     )
     aip_health_route: str | None = Field(
-        default=None, pattern=_PATH, description="path at which Vertex AI asks for health; it sets this itself"
+        default=None, pattern=_PATH, description="path of Vertex AI's health checks; Vertex AI sets this itself"
     )
     aip_predict_route: str | None = Field(
-        default=None, pattern=_PATH, description="path to which Vertex AI sends predictions; it sets this itself"
+        default=None, pattern=_PATH, description="path to which Vertex AI sends pictures; Vertex AI sets this itself"
     )
     default_model: str | None = Field(
         default=None, description="model of requests that name none; unset: `imagenet` if it is there, else the first"
@@ -47,7 +48,7 @@ class Settings(BaseSettings):
         default=0.0,
         ge=0.0,
         le=1.0,
-        description="share of the requests that name no version which the version labelled `canary` answers",
+        description="share of the requests without a version that the version labelled `canary` answers",
     )
     engine: EngineChoice = Field(
         default="auto",
@@ -57,7 +58,7 @@ class Settings(BaseSettings):
         default="auto",
         description="`f32`, `bf16` (OpenVINO only), or `auto`: bf16 where the processor computes in it natively",
     )
-    max_batch_size: int = Field(default=8, ge=1, le=256, description="most images that are computed at a time")
+    max_batch_size: int = Field(default=8, ge=1, le=256, description="most images in a batch")
     batch_wait_ms: float = Field(
         default=0.0, ge=0.0, le=1000.0, description="how long a free engine waits for a batch to fill"
     )
@@ -65,7 +66,7 @@ class Settings(BaseSettings):
         default=128,
         ge=1,
         le=100_000,
-        description="images of a model version that a process decodes, queues or computes; more are answered 429",
+        description="most images of a model version under way in a process, from decoding on; more are answered 429",
     )
     request_timeout_ms: float = Field(
         default=10_000.0, ge=1.0, le=600_000.0, description="deadline of a request, from its arrival; then 504"
@@ -83,7 +84,7 @@ class Settings(BaseSettings):
         default_factory=available_cores,
         ge=1,
         le=256,
-        description="threads that decode, all workers together; unset: the cores",
+        description="threads that decode pictures, all workers together; unset: one for each core",
     )
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="largest request body; more is answered 413")
     max_bodies_bytes: int = Field(
@@ -108,7 +109,7 @@ class Settings(BaseSettings):
         default=620,
         ge=1,
         le=86_400,
-        description="how long an idle connection is kept; longer than load balancers do, or they answer 502",
+        description="how long an idle connection is kept: longer than a load balancer keeps it, or that answers 502",
     )
     drain_delay_s: float = Field(
         default=1.0,
@@ -136,12 +137,14 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=65535,
-        description="second port, for `/metrics` alone and without a key, of all workers; unset: on `PORT`",
+        description="second port, for `/metrics` alone, without a key; unset: `/metrics` is on `PORT`",
     )
     cors_origins: str | None = Field(
         default=None, description="origins whose pages may call, separated by commas, or `*`; unset: none"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severity logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="lowest severity that is logged"
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`json`, `text`, or `auto`: text if a terminal reads it"
     )

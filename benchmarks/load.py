@@ -273,7 +273,7 @@ async def open_(
                 return
         connection.send(generator.next_request())
 
-    timing = random.Random(seed + 1)  # noqa: S311
+    timing = random.Random(seed + 1)  # noqa: S311  nor is when
     tasks: set[asyncio.Task[None]] = set()
     at = 0.0
     while at < seconds:

@@ -60,7 +60,7 @@ def _variants(size: tuple[int, int], count: int, seed: int) -> Iterator[bytes]:
 
 def _with_labels(model: str, files: Iterator[bytes]) -> list[Picture]:
     repository = ModelRepository(ROOT / "models")
-    folder = max((one for one in repository.versions() if one.name == model), key=lambda one: one.version)
+    folder = repository.find(model)
     manifest = repository.read(folder)
     engine = OpenVinoEngine(folder, manifest, "f32")
     found = []

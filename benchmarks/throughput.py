@@ -14,6 +14,7 @@ import uvloop
 
 from benchmarks import load, pictures, servers
 from benchmarks.servers import Kind
+from models.repository import ModelRepository
 
 CLIENTS = (1, 16, 64)
 _WARM_UP_S = 1.5
@@ -99,7 +100,8 @@ def requests(model: str, kind: Kind, sent: Sequence[pictures.Picture]) -> list[l
 
 
 def newest(model: str) -> Path:
-    return max((servers.ROOT / "models" / model).glob("[0-9]*"), key=lambda path: int(path.name))
+    """The folder of the highest version that is shipped."""
+    return ModelRepository(servers.ROOT / "models").find(model).path
 
 
 def _one(workload: Workload, kind: Kind, sent: Sequence[pictures.Picture], seconds: float, log: Path) -> dict[str, Any]:

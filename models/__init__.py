@@ -8,12 +8,15 @@
 
 A folder is a version only if it holds `manifest.json`; that file arrives with the folder's rename, last.
 
-    manifest.py     what the manifest says, checked
-    repository.py   list, read, verify, publish
-    indexes.py      models/<name>/indexes/<index>/: pictures that are found by their embeddings
-    nearest.py      the one way of searching them, for which it needs FAISS
-    preprocess.py   bytes of a picture -> uint8 pixels, the one pixel path of training and serving
-    quiet.py        keeps TensorFlow's chatter off the terminal, and OpenVINO's telemetry off the net
+    manifest.py         what the manifest says, checked
+    repository.py       list, read, verify, publish
+    storage.py          the same in object storage: mirrored from it, uploaded to it
+    index_manifest.py   what an index of pictures says, checked
+    indexes.py          models/<name>/indexes/<index>/: list, read, verify, publish
+    nearest.py          pictures that are nearest by their embeddings, for which it needs FAISS
+    preprocess.py       bytes of a picture -> uint8 pixels, the one pixel path of training and serving
+    files.py            listings and checksums, and all of it on the disk
+    quiet.py            keeps TensorFlow's chatter off the terminal, and OpenVINO's telemetry off the net
 
 This package needs pydantic, pillow and numpy, and imports neither `app` nor `training`.
 """

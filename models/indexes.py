@@ -1,4 +1,4 @@
-"""Indexes of pictures, beside the versions whose embeddings they hold: what they say of themselves, and their folder.
+"""Indexes of pictures, beside the versions whose embeddings they hold: list, read, verify, publish.
 
     models/<model>/indexes/<name>/
         index.json                     all there is to know, with the size and checksum of every file
@@ -11,104 +11,42 @@ A publisher renames its files into place as a new generation, then replaces `ind
 the generation before: readers see the one or the other, and never a part. All numbers are little-endian.
 """
 
-import hashlib
 import json
 import shutil
 import stat
 import threading
-import time
 import uuid
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ValidationError
 
-from models.manifest import Manifest, Metric, ModelName, Sha256
-from models.repository import (
-    ModelRepository,
-    RepositoryError,
-    file_sha256,
-    first_error,
-    subfolders,
-    sync,
-    sync_tree,
+from models.files import file_sha256, is_abandoned, subfolders, sync, sync_tree
+from models.index_manifest import (
+    CLASSES_FILE,
+    INDEX_FILE,
+    INDEX_MANIFEST_FILE,
+    OFFSETS_FILE,
+    THUMBNAILS_FILE,
+    FileRecord,
+    IndexManifest,
 )
+from models.manifest import first_error
+from models.repository import ModelRepository, RepositoryError
 
 INDEXES_FOLDER = "indexes"
-INDEX_MANIFEST_FILE = "index.json"
-INDEX_FILE = "index.faiss"
-CLASSES_FILE = "classes.i32"
-THUMBNAILS_FILE = "thumbnails.bin"
-OFFSETS_FILE = "thumbnails.u64"
 NO_CLASS = -1
 MOST_THUMBNAIL_BYTES = 2**16
 
-_REQUIRED = {INDEX_FILE, CLASSES_FILE}
-_THUMBNAILS = {THUMBNAILS_FILE, OFFSETS_FILE}
 _MOST_MANIFEST_BYTES = 16 * 2**20
-_ABANDONED_AFTER_S = 24 * 3600.0
-
-Kind = Literal["exact", "hnsw", "lsh"]
 
 
 class InvalidIndex(RepositoryError):
     """An index that must not be served: its manifest or one of its files is not as it should be."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FileRecord(_Part):
-    size_bytes: int = Field(ge=0)
-    sha256: Sha256
-
-
-class Speed(_Part):
-    """Queries one after the other in one thread, as they are served; of use only beside those of the same machine."""
-
-    queries_per_second: float = Field(gt=0.0)
-    times_exact: float = Field(gt=0.0, description="the same, divided by that of an exact search in the same vectors")
-    n: int = Field(ge=1)
-
-
-class IndexManifest(_Part):
-    """A whole `index.json`. `model_sha256` is the `fingerprint` of the version that computed the embeddings."""
-
-    schema_version: Literal[1] = 1
-    name: ModelName
-    model: ModelName
-    version: int = Field(ge=1)
-    model_sha256: Sha256
-    kind: Kind
-    parameters: dict[str, int] = Field(description="of the kind, as they were used")
-    size: int = Field(ge=1, le=2**31 - 1, description="pictures")
-    dimension: int = Field(ge=1, le=2**16)
-    distance: Literal["cosine"] = "cosine"
-    labels: tuple[str, ...] = Field(max_length=2**16, description="empty where the pictures have none")
-    created_at: datetime
-    dataset: str
-    metrics: tuple[Metric, ...] = ()
-    speed: Speed | None = None
-    libraries: dict[str, str] = Field(default_factory=dict)
-    generation: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
-    files: dict[str, FileRecord]
-
-    @model_validator(mode="after")
-    def _files_are_those_of_an_index(self) -> Self:
-        if self.files.keys() not in (_REQUIRED, _REQUIRED | _THUMBNAILS):
-            raise ValueError(f"an index has the files {', '.join(sorted(_REQUIRED))} and maybe thumbnails")
-        expected = {CLASSES_FILE: 4 * self.size, OFFSETS_FILE: 8 * (self.size + 1)}
-        for name, size_bytes in expected.items():
-            if name in self.files and self.files[name].size_bytes != size_bytes:
-                raise ValueError(f"{name} of {self.size} pictures has {size_bytes} bytes")
-        return self
 
 
 @dataclass(frozen=True, order=True)
@@ -154,7 +92,6 @@ class IndexStore:
     """The indexes of a repository. An index that can't be read raises `InvalidIndex`."""
 
     def __init__(self, repository: ModelRepository) -> None:
-        self._repository = repository
         self.root = repository.root
 
     def folders(self) -> list[IndexFolder]:
@@ -229,15 +166,6 @@ class IndexStore:
     def index_path(self, folder: IndexFolder, manifest: IndexManifest) -> Path:
         return _path(folder, manifest, INDEX_FILE)
 
-    def contents(self, folder: IndexFolder) -> frozenset[tuple[str, int, int]]:
-        """Path, bytes and time of change (ns) of each file: differs once any of them was replaced or completed."""
-        found = set()
-        for path in folder.path.rglob("*"):
-            with suppress(OSError):
-                status = path.stat()
-                found.add((path.relative_to(folder.path).as_posix(), status.st_size, status.st_mtime_ns))
-        return frozenset(found)
-
     def publish(self, staged: Path, draft: IndexManifest) -> IndexFolder:
         """Make the staged files the index of that model and name, in place of the one before.
 
@@ -265,15 +193,9 @@ class IndexStore:
         for folder in (target, target.parent, target.parent.parent):
             sync(folder)
         for path in subfolders(target):
-            if path.name == before or (path.name != generation and _is_abandoned(path)):
+            if path.name == before or (path.name != generation and is_abandoned(path)):
                 shutil.rmtree(path, ignore_errors=True)
         return next(each for each in self.folders() if each.path == target)
-
-
-def fingerprint(manifest: Manifest) -> str:
-    """Tells a version from another of the same name and number: SHA-256 over the checksums of its files."""
-    lines = sorted(f"{sha256} {path}\n" for path, sha256 in manifest.files.items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class ThumbnailWriter:
@@ -308,10 +230,3 @@ def _generation(index: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, str) else None
-
-
-def _is_abandoned(path: Path) -> bool:
-    try:
-        return time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S
-    except FileNotFoundError:
-        return False

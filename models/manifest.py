@@ -1,11 +1,12 @@
 """What a version says about itself: `manifest.json`, parsed into frozen objects that reject what they don't know."""
 
+import hashlib
 import math
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -20,11 +21,13 @@ Precision = Literal["f32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Of a manifest: frozen, and refusing what it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class InputSpec(_Part):
+class InputSpec(Part):
     """How a picture becomes the model's input, uint8 [height, width, 3] in RGB.
 
     `crop` cuts the largest centred rectangle of the target's aspect ratio, scaled by `crop_fraction`, and resizes
@@ -44,19 +47,19 @@ class InputSpec(_Part):
         return self
 
 
-class Label(_Part):
+class Label(Part):
     """One class. `id` is its identifier in the source's vocabulary (for ImageNet: WordNet), where there is one."""
 
     name: str = Field(min_length=1)
     id: str | None = None
 
 
-class Architecture(_Part):
+class Architecture(Part):
     name: str
     parameters: int = Field(ge=1, description="all parameters, trainable or not, as Keras counts them")
 
 
-class Metric(_Part):
+class Metric(Part):
     """One figure with the data that it was read on. `low` and `high` bound its 95 % interval."""
 
     name: str
@@ -74,7 +77,7 @@ class Metric(_Part):
         return self
 
 
-class ReliabilityBin(_Part):
+class ReliabilityBin(Part):
     """Mean confidence and accuracy of the `n` examples whose confidence lies in one bin of equal width."""
 
     confidence: Fraction
@@ -82,7 +85,7 @@ class ReliabilityBin(_Part):
     n: int = Field(ge=1)
 
 
-class Calibration(_Part):
+class Calibration(Part):
     """The temperature inside the graph, and how well confidence matched accuracy before and after it.
 
     With `method` 'none' nothing was fitted: the temperature is 1 and there are no figures.
@@ -105,10 +108,11 @@ class Calibration(_Part):
         return self
 
 
-class Abstention(_Part):
-    """Predictions whose top confidence is at least `threshold` are wrong with a rate of at most `target_risk`,
+class Abstention(Part):
+    """Predictions whose top confidence is at least `threshold` can be relied on.
 
-    with probability `confidence_level` over the draw of the `n` examples it was chosen on.
+    They are wrong at a rate of at most `target_risk`; this holds with probability `confidence_level` over the draw of
+    the `n` examples that the threshold was chosen on.
     """
 
     threshold: Fraction
@@ -119,10 +123,11 @@ class Abstention(_Part):
     dataset: str
 
 
-class Conformal(_Part):
-    """The set of classes whose score `1 - probability` is at most `quantile` holds the true one
+class Conformal(Part):
+    """The prediction set: the classes whose score `1 - probability` is at most `quantile`.
 
-    with probability `1 - alpha` or more (split conformal prediction, score LAC: Sadinle et al. 2019).
+    It holds the true class with probability `1 - alpha` or more (split conformal prediction, score LAC: Sadinle et al.
+    2019).
     """
 
     score: Literal["lac"] = "lac"
@@ -132,33 +137,33 @@ class Conformal(_Part):
     dataset: str
 
 
-class Decision(_Part):
+class Decision(Part):
     """Either part is null where the data did not allow it, or where there was none."""
 
     abstention: Abstention | None = None
     conformal: Conformal | None = None
 
 
-class Pretrained(_Part):
+class Pretrained(Part):
     source: str
     licence: str
     sha256: Sha256
 
 
-class SplitRecord(_Part):
+class SplitRecord(Part):
     """`sha256` is over the split's pixels and labels, in order."""
 
     n: int = Field(ge=1)
     sha256: Sha256
 
 
-class DatasetRecord(_Part):
+class DatasetRecord(Part):
     name: str
     source: str
     splits: dict[str, SplitRecord]
 
 
-class Provenance(_Part):
+class Provenance(Part):
     """Where a version comes from: enough to make it again."""
 
     recipe: str
@@ -172,7 +177,7 @@ class Provenance(_Part):
     wall_seconds: float = Field(ge=0.0)
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """A whole `manifest.json`. `files` maps each file of the folder, but the manifest, to its checksum."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -192,6 +197,12 @@ class Manifest(_Part):
     )
     files: dict[str, Sha256]
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the checksums of its files: tells it from another version of the same name and number."""
+        lines = sorted(f"{sha256} {path}\n" for path, sha256 in self.files.items())
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
     @model_validator(mode="after")
     def _files_stay_in_the_folder(self) -> Self:
         for path in self.files:
@@ -208,3 +219,11 @@ class Manifest(_Part):
             if not 0.0 < tolerance < 1.0:
                 raise ValueError(f"golden_tolerance needs a value between 0 and 1 for {precision}")
         return self
+
+
+def first_error(error: ValidationError) -> str:
+    """One line on what is wrong with a document, and how much more there is."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the document"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {first['msg']}{more}"

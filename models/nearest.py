@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from models.indexes import IndexManifest, InvalidIndex, Kind
+from models.index_manifest import IndexManifest, Kind
+from models.indexes import InvalidIndex
 from models.repository import RepositoryError
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def without_openvino_telemetry() -> None:
 
     Python raises ImportError for a module that is None here, and OpenVINO does without.
     """
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it fails
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def without_openvino_conversion() -> Iterator[None]:
     if converter in sys.modules:
         yield
         return
-    sys.modules[converter] = None  # type: ignore[assignment]
+    sys.modules[converter] = None  # type: ignore[assignment]  # as above
     try:
         yield
     finally:

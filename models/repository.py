@@ -6,12 +6,10 @@ leaves at most a staging folder that no reader looks at, and two publishers neve
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +18,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest
+from models.files import file_sha256, is_abandoned, subfolders, sync, sync_tree
+from models.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest, first_error
 
 LABELS_FILE = "labels.json"
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _STAGING_PREFIX = ".staging-"
-_ABANDONED_AFTER_S = 24 * 3600.0
 
 
 class RepositoryError(Exception):
@@ -111,24 +109,6 @@ class ModelRepository:
                 raise InvalidVersion(
                     f"{folder.path}: {name} has sha256 {actual[:12]}…, the manifest says {expected[:12]}…"
                 )
-
-    def contents(self, folder: VersionFolder) -> frozenset[tuple[str, int, int]]:
-        """Path, bytes and time of change (ns) of each file: differs once any of them was replaced or completed."""
-        found = set()
-        for path in folder.path.rglob("*"):
-            try:
-                stat = path.stat()
-            except OSError:  # on its way, or gone again
-                continue
-            found.add((path.relative_to(folder.path).as_posix(), stat.st_size, stat.st_mtime_ns))
-        return frozenset(found)
-
-    def size_bytes(self, folder: VersionFolder) -> int:
-        """Of all its files; 0 where it goes while they are counted."""
-        try:
-            return sum(size for _, size, _ in self.contents(folder))
-        except OSError:
-            return 0
 
     def next_version(self, name: str) -> int:
         """One more than the highest number in use, by a finished version or by anything else that has that name."""
@@ -219,40 +199,13 @@ class ModelRepository:
 
     def _remove_abandoned(self) -> None:
         for folder in self.root.glob(f"{_STAGING_PREFIX}*"):
-            try:
-                abandoned = time.time() - folder.stat().st_mtime > _ABANDONED_AFTER_S
-            except FileNotFoundError:  # another publisher has just finished with it
-                continue
-            if abandoned:
+            if is_abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def file_sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal. Raises `OSError`."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_label(label: str) -> None:
     if not _LABEL.fullmatch(label):
         raise RepositoryError(f"'{label}' can't be a label: expected at most 32 of a-z, 0-9, - and _, a letter first")
-
-
-def subfolders(parent: Path) -> list[Path]:
-    """The folders in a folder that are not hidden; none where it is none itself."""
-    try:
-        return [
-            Path(entry.path) for entry in os.scandir(parent) if not entry.name.startswith(".") and _is_folder(entry)
-        ]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that can't be followed
-        return False
 
 
 def _is_number(name: str) -> bool:
@@ -280,26 +233,3 @@ def _rename_to_new(source: Path, target: Path) -> bool:
             return False
         raise
     return True
-
-
-def sync_tree(root: Path) -> None:
-    """Bring all files below a folder to the disk."""
-    for path in root.rglob("*"):
-        sync(path)
-    sync(root)
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def first_error(error: ValidationError) -> str:
-    """One line on what is wrong with a document, and how much more there is."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the document"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}: {first['msg']}{more}"

@@ -5,12 +5,16 @@ once every file of it has the checksum that the manifest says, and renames it in
 and a transfer that breaks, or a right that is missing, changes nothing.
 """
 
+import errno
 import json
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from models.files import file_sha256
 from models.manifest import MANIFEST_FILE, MODEL_NAME, Manifest
 from models.repository import (
     LABELS_FILE,
@@ -19,12 +23,11 @@ from models.repository import (
     RepositoryError,
     VersionExists,
     VersionFolder,
-    file_sha256,
 )
 
 logger = logging.getLogger(__name__)
 
-_SOURCE_FILE = ".source"  # in a mirrored version: which state of the storage it is
+_SOURCE_FILE = ".source"  # in a mirrored version: the stamp of the one in the storage that it is a copy of
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 
 
@@ -42,9 +45,9 @@ class Mirror:
     def __init__(self, url: str, root: Path) -> None:
         self._url = url.rstrip("/")
         self._repository = ModelRepository(root)
-        self._told: dict[tuple[str, int], str] = {}  # why a version was not taken, so that it is said once
-        self._told_empty = False
-        self._looked_over = False  # what was copied before has been compared with its manifests
+        self._logged: dict[tuple[str, int], str] = {}  # why a version was not copied, so that it is said once
+        self._logged_empty = False
+        self._verified = False  # what an earlier process copied has been compared with its manifests
 
     def refresh(self) -> None:
         """Copy what is new, remove what is gone. Raises `StorageError` where the storage can't be read.
@@ -54,31 +57,29 @@ class Mirror:
         """
         self._repository.root.mkdir(parents=True, exist_ok=True)
         storage, top = opened(self._url)
-        try:
+        with _reading(self._url):
             storage.invalidate_cache()
             found = storage.find(top, detail=True)
-        except Exception as error:
-            raise _unreadable(self._url, error) from error
         listing = {path.removeprefix(top).strip("/"): entry for path, entry in found.items()}
-        remote = _versions(listing)
+        remote = _remote_versions(listing)
         local = {(folder.name, folder.version): folder for folder in self._repository.versions()}
         if local and not remote:
             raise StorageError(f"{self._url} holds no versions all at once; what was copied before is kept")
-        if not remote and not self._told_empty:
+        if not remote and not self._logged_empty:
             logger.warning("%s holds no versions (yet)", self._url)
-        self._told_empty = not remote
-        damaged = set() if self._looked_over else {key for key, folder in local.items() if not self._whole(folder)}
-        self._looked_over = True
+        self._logged_empty = not remote
+        damaged = set() if self._verified else {key for key, folder in local.items() if not self._is_whole(folder)}
+        self._verified = True
         for key, stamp in remote.items():
             folder = local.get(key)
-            if folder is None or key in damaged or _source(folder.path) != stamp:
-                self._take(storage, top, listing, key, stamp, damaged=key in damaged)
+            if folder is None or key in damaged or _stamp_of(folder.path) != stamp:
+                self._copy_version(storage, top, listing, key, stamp, damaged=key in damaged)
         for key in local.keys() - remote.keys():
             self._discard(local[key].path)
         for name in {folder.name for folder in self._repository.versions()}:
             self._copy_labels(storage, top, listing, name)
 
-    def _whole(self, folder: VersionFolder) -> bool:
+    def _is_whole(self, folder: VersionFolder) -> bool:
         try:
             self._repository.verify(folder, self._repository.read(folder))
         except RepositoryError as error:
@@ -86,7 +87,7 @@ class Mirror:
             return False
         return True
 
-    def _take(
+    def _copy_version(
         self,
         storage: Any,
         top: str,
@@ -106,38 +107,40 @@ class Mirror:
                 target = self._repository.root / name / str(version)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 # Another process mirrors to the same folder, and may have it open
-                if not damaged and _source(target) == stamp:
+                if not damaged and _stamp_of(target) == stamp:
                     return
                 if target.exists():
                     self._discard(target)
                 staged.rename(target)
         except (RepositoryError, OSError) as error:
-            if self._told.get(key) != str(error):
-                self._told[key] = str(error)
+            if self._logged.get(key) != str(error):
+                self._logged[key] = str(error)
                 logger.error("%s/%s/%d is not taken: %s", self._url, name, version, error)
             return
-        self._told.pop(key, None)
+        self._logged.pop(key, None)
         logger.info("copied %s/%s/%d", self._url, name, version)
 
     def _download(
         self, storage: Any, source: str, staged: Path, listing: dict[str, dict[str, Any]], version: str
     ) -> None:
-        try:
+        with _reading(f"{source}/{MANIFEST_FILE}"):
             text = storage.cat_file(f"{source}/{MANIFEST_FILE}")
+        try:
             manifest = Manifest.model_validate_json(text)
         except ValueError as error:
             raise InvalidVersion(f"{MANIFEST_FILE} is invalid: {error}") from error
-        except Exception as error:
-            raise _unreadable(f"{source}/{MANIFEST_FILE}", error) from error
         if missing := [name for name in manifest.files if f"{version}/{name}" not in listing]:
             raise InvalidVersion(f"{', '.join(missing)} is not there (yet)")
         paths = {name: staged / name for name in manifest.files}
         for path in paths.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        try:  # side by side, where the storage allows
-            storage.get([f"{source}/{name}" for name in paths], list(map(str, paths.values())))
-        except Exception as error:
-            raise _unreadable(source, error) from error
+        with _reading(source):
+            try:  # side by side, where the storage allows
+                storage.get([f"{source}/{name}" for name in paths], list(map(str, paths.values())))
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise StorageError(f"there is no room for it in {self._repository.root}") from error
+                raise
         for name, expected in manifest.files.items():
             if (actual := file_sha256(paths[name])) != expected:
                 raise InvalidVersion(f"{name} has sha256 {actual[:12]}…, the manifest says {expected[:12]}…")
@@ -157,10 +160,8 @@ class Mirror:
         if f"{name}/{LABELS_FILE}" not in listing:
             path.unlink(missing_ok=True)
             return
-        try:
+        with _reading(f"{self._url}/{name}/{LABELS_FILE}"):
             text = storage.cat_file(f"{top}/{name}/{LABELS_FILE}")
-        except Exception as error:
-            raise _unreadable(f"{self._url}/{name}/{LABELS_FILE}", error) from error
         if path.is_file() and path.read_bytes() == text:
             return
         with self._repository.staging() as aside:
@@ -180,18 +181,16 @@ def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
     target = f"{top}/{folder.name}/{folder.version}"
     address = f"{url.rstrip('/')}/{folder.name}/{folder.version}"
     ours = (folder.path / MANIFEST_FILE).read_bytes()
-    try:
+    with _reading(address):
         storage.invalidate_cache()
         theirs = storage.cat_file(f"{target}/{MANIFEST_FILE}") if storage.exists(f"{target}/{MANIFEST_FILE}") else None
-    except Exception as error:
-        raise _unreadable(address, error) from error
     if theirs is not None and json.loads(theirs) != json.loads(ours):
         raise VersionExists(f"{address} exists, and is another one; versions are never overwritten")
     try:
         for name in (*manifest.files, MANIFEST_FILE):
             storage.makedirs(f"{target}/{name}".rpartition("/")[0], exist_ok=True)
             storage.put_file(str(folder.path / name), f"{target}/{name}")
-    except Exception as error:
+    except Exception as error:  # as in `_reading`
         raise StorageError(f"{address} can't be written: {type(error).__name__}: {error}") from error
     return address
 
@@ -211,12 +210,19 @@ def opened(url: str) -> tuple[Any, str]:
     return storage, path.rstrip("/")
 
 
-def _unreadable(what: str, error: Exception) -> StorageError:
-    return StorageError(f"{what} can't be read: {type(error).__name__}: {error}")
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Raises `StorageError` for whatever the storage does: each of fsspec's has exceptions of its own."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        raise StorageError(f"{what} can't be read: {type(error).__name__}: {error}") from error
 
 
-def _versions(listing: dict[str, dict[str, Any]]) -> dict[tuple[str, int], str]:
-    """All versions that have a manifest, each with what changes when that is replaced."""
+def _remote_versions(listing: dict[str, dict[str, Any]]) -> dict[tuple[str, int], str]:
+    """All versions that have a manifest, each with its stamp: it changes when the manifest is replaced."""
     found = {}
     for path, entry in listing.items():
         name, _, rest = path.partition("/")
@@ -227,7 +233,7 @@ def _versions(listing: dict[str, dict[str, Any]]) -> dict[tuple[str, int], str]:
     return found
 
 
-def _source(version: Path) -> str | None:
+def _stamp_of(version: Path) -> str | None:
     try:
         return (version / _SOURCE_FILE).read_text(encoding="utf-8")
     except OSError:

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from models import nearest
-from models.indexes import CLASSES_FILE, INDEX_FILE, IndexFolder, IndexManifest, IndexStore, Kind, ThumbnailWriter
+from models.index_manifest import CLASSES_FILE, INDEX_FILE, IndexManifest, Kind
+from models.indexes import IndexFolder, IndexStore, ThumbnailWriter
 from models.repository import ModelRepository
 
 DIMENSION = 4

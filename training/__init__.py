@@ -8,11 +8,15 @@
     export      SavedModel, OpenVINO IR, golden.npz and manifest.json, published atomically
     report      what happened, in one page
 
-`index.py` makes pictures found by other pictures: `pictures` reads them, `embed` computes a version's embeddings,
-`retrieval` measures what is found. `transfer.py` goes the same way from folders of photos, with a head on a pretrained
-backbone in place of build and fit.
-A new experiment is a new file in `recipes/`, a new network one in `architectures/`; a recipe's docstring is the
-experiment card. `imagenet.py` publishes a network that others have trained.
+Beside it:
+
+    commands/     the command line
+    recipes/      one experiment a file; its docstring is the experiment card
+    transfer.py   the same way from folders of photos, with a head on a pretrained backbone in place of build and fit
+    imagenet.py   publishes a network that others have trained
+    reexport.py   publishes a version's network again, in files as they are written today
+    index.py      makes pictures that are found by other pictures: `pictures` reads them, `embed` computes a version's
+                  embeddings, `retrieval` measures what is found
 """
 
 import os

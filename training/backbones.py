@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.files import file_sha256
 from models.manifest import InputSpec, Manifest, Pretrained
-from models.repository import ModelRepository, RepositoryError, VersionFolder, file_sha256
+from models.repository import ModelRepository, RepositoryError, VersionFolder
 from training import architectures
 from training.architectures import efficientnet_lite0
 from training.data import read_npz

@@ -14,20 +14,7 @@ from models.manifest import InputSpec, Label
 from models.preprocess import ImageError
 from training import archives, photos
 from training.photos import Listing, Photo
-from training.splits import DataError, Dataset, Split, Splits, split
-
-__all__ = [
-    "DataError",
-    "Dataset",
-    "Split",
-    "Splits",
-    "caltech101_folder",
-    "caltech101_listing",
-    "load",
-    "read_npz",
-    "read_photos",
-    "split",
-]
+from training.splits import DataError, Dataset, Split
 
 _CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR10_INPUT = InputSpec(height=32, width=32)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from models.manifest import Decision, Label, Manifest, Metric
 from models.preprocess import FORMATS, ImageError, load_image
 from training import calibrate
-from training.data import DataError, Split
+from training.splits import DataError, Split
 
 CONFIDENCE_LEVEL = 0.95
 _BOOTSTRAP_SAMPLES = 500

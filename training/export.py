@@ -1,5 +1,6 @@
 """A trained network -> a published version: SavedModel, OpenVINO IR, golden.npz, manifest."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.manifest import GOLDEN_FILE, Manifest, Precision
+from models.manifest import GOLDEN_FILE, Architecture, InputSpec, Label, Manifest, Precision, Provenance
 from models.quiet import without_openvino_telemetry
 from models.repository import ModelRepository, RepositoryError, VersionFolder
+from training.conclude import Conclusion
 from training.evaluate import Probabilities, predict
 from training.heatmap import OPENVINO_RULES, grad_cam
 
@@ -82,6 +84,35 @@ def golden(saved_model: Path, candidates: npt.NDArray[np.uint8]) -> dict[str, np
     order = np.concatenate([np.sort(first_of_class), np.setdiff1d(np.arange(len(candidates)), first_of_class)])
     chosen = by_confidence[order[:_GOLDEN_EXAMPLES]]
     return {"images": candidates[chosen], "probabilities": probabilities[chosen]}
+
+
+def draft(
+    *,
+    name: str,
+    description: str,
+    architecture: str,
+    network: keras.Model,
+    spec: InputSpec,
+    labels: tuple[Label, ...],
+    conclusion: Conclusion,
+    provenance: Provenance,
+) -> Manifest:
+    """The manifest of a version that is yet to be published: `publish` fills in its number and its files."""
+    return Manifest(
+        name=name,
+        version=1,
+        description=description,
+        created_at=datetime.now(UTC).replace(microsecond=0),
+        architecture=Architecture(name=architecture, parameters=network.count_params()),
+        input=spec,
+        labels=labels,
+        calibration=conclusion.calibration,
+        decision=conclusion.decision,
+        metrics=conclusion.metrics,
+        provenance=provenance,
+        golden_tolerance=GOLDEN_TOLERANCE,
+        files={},
+    )
 
 
 def publish(

@@ -28,9 +28,10 @@ _PIXELS = "pixels"
 
 @dataclass(frozen=True)
 class Features:
-    """Of the readable photos, in order: pixels uint8 [N, H, W, 3], a file mapped into memory; embeddings
+    """Of the N readable photos, in order.
 
-    float32 [N, D]; perceptual hashes uint64 [N]; class ids int64 [N].
+    pixels uint8 [N, H, W, 3], a file mapped into memory; embeddings float32 [N, D]; perceptual hashes uint64 [N];
+    class ids int64 [N].
     """
 
     photos: tuple[Photo, ...]

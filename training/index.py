@@ -1,19 +1,19 @@
 """A version and pictures -> a published index: embeddings, their index, figures on queries, and thumbnails."""
 
-import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from models import nearest
-from models.indexes import CLASSES_FILE, INDEX_FILE, IndexFolder, IndexManifest, IndexStore, Kind, ThumbnailWriter
-from models.indexes import fingerprint as fingerprint_of
+from models.index_manifest import CLASSES_FILE, INDEX_FILE, IndexManifest, Kind
+from models.indexes import IndexFolder, IndexStore, ThumbnailWriter
 from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
 from training import embed, photos, provenance, retrieval
 from training.embed import Embed, Embedded
 from training.pictures import Collection
 from training.splits import DataError
+from training.terminal import say
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def run(
             name=plan.name,
             model=folder.name,
             version=folder.version,
-            model_sha256=fingerprint_of(manifest),
+            model_sha256=manifest.fingerprint,
             kind=plan.kind,
             parameters=index.parameters,
             size=len(indexed.classes),
@@ -97,7 +97,7 @@ def _readable(found: Embedded) -> Embedded:
     total = len(found.classes) + len(found.unreadable)
     photos.refuse_if_too_many([(Path(name), reason) for name, reason in found.unreadable], total)
     for name, reason in found.unreadable:
-        sys.stdout.write(f"skipped {name}: {reason}\n")
+        say(f"skipped {name}: {reason}")
     if not len(found.classes):
         raise DataError("there are no pictures that can be read")
     return found

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from training.augment import augmenter
-from training.data import Split
 from training.recipe import Recipe
+from training.splits import Split
 
 
 def batches(split: Split, recipe: Recipe, batch_size: int, depth: int, first_epoch: int = 0) -> tf.data.Dataset:

@@ -37,9 +37,9 @@ Numbers = npt.NDArray[np.float32]
 
 
 class Pair(NamedTuple):
-    """pixels uint8 [H, W, 3] as the model gets them; the class ids of the left and the right photo; the border between
+    """Two photos side by side, as the model gets them: pixels uint8 [H, W, 3].
 
-    them, as a fraction of the width.
+    `classes` are the class ids of the left and the right photo; `border`, where they meet, is a fraction of the width.
     """
 
     pixels: Pixels

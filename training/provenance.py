@@ -1,12 +1,37 @@
-"""Where a version comes from: commit, libraries, device."""
+"""Where a version comes from: commit, libraries, device, and what a run was given."""
 
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from models.manifest import DatasetRecord, Pretrained, Provenance
+
 _LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "openvino", "scipy", "scikit-learn")
 _ROOT = Path(__file__).parent.parent
+
+
+def record(
+    recipe: str,
+    *,
+    settings: dict[str, object],
+    seed: int | None,
+    dataset: DatasetRecord | None,
+    pretrained: Pretrained | None,
+    wall_seconds: float,
+) -> Provenance:
+    """What a manifest says of a run of this code on this machine. `settings` are the recipe's values."""
+    return Provenance(
+        recipe=recipe,
+        settings=settings,
+        git_commit=git_commit(),
+        seed=seed,
+        dataset=dataset,
+        pretrained=pretrained,
+        libraries=libraries(),
+        device=device(),
+        wall_seconds=round(wall_seconds, 1),
+    )
 
 
 def git_commit() -> str | None:

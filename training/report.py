@@ -21,9 +21,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from models.manifest import Abstention, Label, Manifest, Metric
 from training import calibrate, plots
 from training.calibrate import Floats, Ints, Judged
-from training.data import Split
 from training.history import Epoch
 from training.plots import Drawing, Line, Picture, Shown
+from training.splits import Split
 
 WORST = 24
 CONFUSIONS = 20

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models import nearest
-from models.indexes import Speed
+from models.index_manifest import Speed
 from models.manifest import Metric
 from models.nearest import Nearest, Numbers
 from training.embed import Embedded

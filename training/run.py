@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from models.manifest import Architecture, Manifest, Provenance
+from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
-from training import architectures, data, export, provenance, report, views
+from training import architectures, export, provenance, report, views
 from training.checkpoint import REPORT, Checkpoint
 from training.conclude import Outputs, conclude
-from training.data import Dataset, Split
 from training.fit import fit
 from training.recipe import Recipe
+from training.splits import DataError, Dataset, Split, split
 
 
 def run(
@@ -34,9 +33,9 @@ def run(
     started = time.monotonic()
     size, wanted = dataset.train.images.shape[1:3], (recipe.input.height, recipe.input.width)
     if size != wanted:
-        raise data.DataError(f"{dataset.name} has pictures of {size}, the recipe's input is {wanted} (height, width)")
+        raise DataError(f"{dataset.name} has pictures of {size}, the recipe's input is {wanted} (height, width)")
     keras.utils.set_random_seed(recipe.seed)
-    splits = data.split(dataset, recipe.validation_size, recipe.calibration_size, recipe.decision_size)
+    splits = split(dataset, recipe.validation_size, recipe.calibration_size, recipe.decision_size)
 
     def build(*, any_size: bool = False) -> keras.Model:
         height, width = (None, None) if any_size else wanted
@@ -51,30 +50,22 @@ def run(
         _outputs(network, splits.decision, f"{dataset.source}, held out for decisions{said}"),
         test,
     )
-    draft = Manifest(
+    draft = export.draft(
         name=recipe.model,
-        version=1,
         description=recipe.description,
-        created_at=datetime.now(UTC).replace(microsecond=0),
-        architecture=Architecture(name=recipe.architecture, parameters=network.count_params()),
-        input=recipe.input,
+        architecture=recipe.architecture,
+        network=network,
+        spec=recipe.input,
         labels=dataset.labels,
-        calibration=conclusion.calibration,
-        decision=conclusion.decision,
-        metrics=conclusion.metrics,
-        provenance=Provenance(
-            recipe=name,
+        conclusion=conclusion,
+        provenance=provenance.record(
+            name,
             settings=recipe.model_dump(mode="json"),
-            git_commit=provenance.git_commit(),
             seed=recipe.seed,
             dataset=splits.record(dataset),
             pretrained=None,
-            libraries=provenance.libraries(),
-            device=provenance.device(),
-            wall_seconds=round(trained.seconds_before + time.monotonic() - started, 1),
+            wall_seconds=trained.seconds_before + time.monotonic() - started,
         ),
-        golden_tolerance=export.GOLDEN_TOLERANCE,
-        files={},
     )
     folder = export.publish(network, conclusion.temperature, draft, splits.decision.images[:256], repository)
     manifest = repository.read(folder)

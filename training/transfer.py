@@ -14,10 +14,8 @@ held out.
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -26,7 +24,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from models.manifest import Architecture, DatasetRecord, Decision, Manifest, Provenance, SplitRecord
+from models.manifest import DatasetRecord, Decision, Manifest, SplitRecord
 from models.repository import ModelRepository, VersionFolder
 from training import architectures, duplicates, evaluate, export, features, head, photos, provenance, report
 from training.backbones import MODELS, Backbone
@@ -39,6 +37,7 @@ from training.head import Head
 from training.photos import Listing
 from training.recipe import Transfer
 from training.splits import DataError, Split
+from training.terminal import say
 
 _PHOTOS = "photos.json"
 _SHOWN = 10
@@ -77,9 +76,9 @@ def run(
     keras.utils.set_random_seed(recipe.seed)
     listing = photos.scan(folder, recipe.exclude)
     labels, source = listing.labels, _source(recipe, folder)
-    _say(f"{len(listing.train):,} photos to train on, {len(listing.test):,} to test on, {len(labels)} classes")
+    say(f"{len(listing.train):,} photos to train on, {len(listing.test):,} to test on, {len(labels)} classes")
     for line in (photos.imbalance(listing), *photos.left_over(listing)):
-        _say(line)
+        say(line)
     body = resized(backbone.network, recipe.input.height, recipe.input.width)
     with TemporaryDirectory(prefix="pixels-", dir=checkpoint.folder, ignore_cleanup_errors=True) as scratch:
         found = features.extract((*listing.train, *listing.test), recipe.input, body, Path(scratch))
@@ -93,33 +92,23 @@ def run(
         conclusion = conclude(phase.calibration, phase.decision, phase.test)
         _report_doubts(conclusion.decision, phase)
         network = phase.trained.network
-        draft = Manifest(
+        per_class = evaluate.mean_per_class(phase.test.logits.argmax(axis=1), phase.test.classes, phase.test.source)
+        draft = export.draft(
             name=recipe.model,
-            version=1,
             description=recipe.description,
-            created_at=datetime.now(UTC).replace(microsecond=0),
-            architecture=Architecture(name=network.name, parameters=network.count_params()),
-            input=recipe.input,
+            architecture=network.name,
+            network=network,
+            spec=recipe.input,
             labels=labels,
-            calibration=conclusion.calibration,
-            decision=conclusion.decision,
-            metrics=(
-                *conclusion.metrics,
-                evaluate.mean_per_class(phase.test.logits.argmax(axis=1), phase.test.classes, phase.test.source),
-            ),
-            provenance=Provenance(
-                recipe=name,
+            conclusion=conclusion._replace(metrics=(*conclusion.metrics, per_class)),
+            provenance=provenance.record(
+                name,
                 settings=recipe.model_dump(mode="json"),
-                git_commit=provenance.git_commit(),
                 seed=recipe.seed,
                 dataset=_record(name if recipe.dataset == "photos" else recipe.dataset, source, found, phase.parts),
                 pretrained=backbone.pretrained,
-                libraries=provenance.libraries(),
-                device=provenance.device(),
-                wall_seconds=round(phase.trained.seconds_before + time.monotonic() - started, 1),
+                wall_seconds=phase.trained.seconds_before + time.monotonic() - started,
             ),
-            golden_tolerance=export.GOLDEN_TOLERANCE,
-            files={},
         )
         candidates = np.asarray(found.pixels[train[:: max(1, len(train) // _GOLDEN_CANDIDATES)]])
         published = export.publish(network, conclusion.temperature, draft, candidates, repository)
@@ -264,7 +253,7 @@ def _hashed(found: Features, rows: Rows) -> SplitRecord:
 
 def _report_unreadable(found: Features) -> None:
     for path, reason in found.unreadable:
-        _say(f"skipped {path}: {reason}")
+        say(f"skipped {path}: {reason}")
 
 
 def _report_duplicates(found: Features, train: Rows, test: Rows) -> None:
@@ -272,23 +261,16 @@ def _report_duplicates(found: Features, train: Rows, test: Rows) -> None:
     if not pairs:
         return
     twice = len({b for _, b in pairs})
-    _say(f"photos to test on that look like one to train on, so that test figures may flatter: {twice:,}")
+    say(f"photos to test on that look like one to train on, so that test figures may flatter: {twice:,}")
     for a, b in pairs[:_SHOWN]:
-        _say(f"  {found.photos[test[b]].path} ~ {found.photos[train[a]].path}")
+        say(f"  {found.photos[test[b]].path} ~ {found.photos[train[a]].path}")
     if len(pairs) > _SHOWN:
-        _say(f"  and {len(pairs) - _SHOWN:,} more pairs")
+        say(f"  and {len(pairs) - _SHOWN:,} more pairs")
 
 
 def _report_doubts(decision: Decision, phase: _Phase) -> None:
     if (n := len(phase.calibration.classes)) < _FEW:
-        _say(f"confidences are calibrated on {n} photos only: take them with care, or add photos")
+        say(f"confidences are calibrated on {n} photos only: take them with care, or add photos")
     if decision.abstention is None:
         n = len(phase.decision.classes)
-        _say(f"'reliable' will be null: {n:,} photos don't show where errors fall to {TARGET_RISK:.0%}")
-
-
-def _say(line: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    # Names of files are any bytes, and a terminal need not know all letters
-    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    sys.stdout.flush()
+        say(f"'reliable' will be null: {n:,} photos don't show where errors fall to {TARGET_RISK:.0%}")

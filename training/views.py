@@ -8,10 +8,11 @@ _PLAIN, _SHIFTED = 0.25, 0.125
 
 
 def averaged(network: keras.Model, views: int) -> keras.Model:
-    """The network itself for one view. For six: the picture, and it shifted by a pixel up and left, and down and right,
+    """A network whose logits are the mean over one view of the picture (the network itself) or over six.
 
-    each also mirrored; the two unshifted ones count twice (Jordan 2024, as in cifar10-airbench). Embedding and feature
-    map are those of the picture itself.
+    The six are the picture, the picture shifted by a pixel up and left, the same down and right, and each of these
+    mirrored; the two that are not shifted count twice (Jordan 2024, as in cifar10-airbench). Embedding and feature map
+    are those of the picture itself.
     """
     if views == 1:
         return network

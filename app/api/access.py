@@ -1,7 +1,7 @@
-"""Who may call: where keys are on, each route wants one, but for those that are listed as open, and the page.
+"""Who may call: where API keys are on, every route needs one, except for the open routes below and the page.
 
-Asked once for each request and before its body is read: by the gate of `refusal.py`, or by the middleware for what
-came around it.
+Each request is checked once, before its body is read: by the gate of `refusal.py`, or by the middleware where it did
+not pass the gate.
 """
 
 import math
@@ -19,7 +19,7 @@ from app.errors import DemitasseError, NotFound, RateLimited, Unauthorized
 from app.keys import KeyRing
 from app.observability import KEY_STATE
 
-# By their whole path: all others want a key
+# By their whole path: all others need a key
 OPEN_ROUTES = frozenset(("/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"))
 METRICS_ROUTE = "/metrics"
 KEY_HEADER = b"x-api-key"
@@ -30,9 +30,9 @@ _WINDOW_S = 60
 
 
 class Access:
-    """`ring` None lets anybody call. With a `metrics_port`, metrics are told there, without a key, and nowhere else.
+    """Without a `ring`, anybody may call. With a `metrics_port`, metrics are there, without a key, and nowhere else.
 
-    `health_route` is where a platform asks for health, besides the open routes.
+    `health_route` is one more open route: where a platform asks for health.
     """
 
     def __init__(
@@ -47,13 +47,8 @@ class Access:
         self._metrics_port = metrics_port
         self._rate = _Rate(rate_per_minute) if ring is not None and rate_per_minute else None
 
-    @property
-    def unlimited(self) -> bool:
-        """There is nothing to check."""
-        return self._ring is None and self._metrics_port is None
-
     def check(self, scope: Scope) -> None:
-        """Note in the request's state whose key it came with; a second check of it does nothing.
+        """Note in the request's state whose key it came with. A request that has been checked is not checked again.
 
         Raises `Unauthorized`, `RateLimited`, or `NotFound` for what its port does not have.
         """
@@ -62,9 +57,9 @@ class Access:
             return
         if self._ring is None or path in OPEN_ROUTES or KEY_STATE in state:
             return
-        if is_page(path, scope["method"]):  # it asks for a key itself, for what it calls
+        if is_page(path, scope["method"]):  # the page asks people for the key, and sends it with its own requests
             return
-        if path == self._health_route and scope["method"] == "GET":  # what is sent there, if anything, wants a key
+        if path == self._health_route and scope["method"] == "GET":  # a POST there, as of a prediction, needs a key
             return
         name = self._ring.name_of(_key_of(scope["headers"]))
         if name is None:
@@ -74,7 +69,7 @@ class Access:
         state[KEY_STATE] = name
 
     def _is_for_metrics(self, scope: Scope) -> bool:
-        """It came to the second port, and for what is there."""
+        """Whether it came to the second port, for what is there. Raises `NotFound` for anything else."""
         path, server = scope["path"], scope.get("server")
         here = server is not None and server[1] == self._metrics_port
         if here != (path == METRICS_ROUTE) and not (here and path in OPEN_ROUTES):
@@ -138,7 +133,10 @@ def _key_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def declare(document: dict[str, Any], *, required: bool) -> None:
-    """Put into the OpenAPI document how keys are sent, and where; not required, for clients made for services alike."""
+    """Put into the OpenAPI document how keys are sent, and to which routes.
+
+    Where they are not `required` they are optional: one generated client fits services with and without keys.
+    """
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["ApiKey"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     schemes["Bearer"] = {"type": "http", "scheme": "bearer"}

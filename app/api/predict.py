@@ -1,7 +1,7 @@
 """`POST /predict` and `POST /predict/batch`: from a body to a ranking."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -12,7 +12,6 @@ from app.api.schemas import (
     FileResultBody,
     PredictBatchBody,
     PredictBody,
-    PredictionBody,
     ResultBody,
     TimingBody,
     error_responses,
@@ -91,7 +90,7 @@ async def predict(
         model=live.folder.name,
         version=live.folder.version,
         request_id=request.state.request_id,
-        **dict(result_of(ranking, timing)),
+        **result_of(ranking, timing),
     )
     return Response(body.model_dump_json(), media_type="application/json")
 
@@ -122,7 +121,7 @@ async def predict_batch(
                 ranking, timing = await work.pipeline.classify(data, live.manifest, live.batcher, k, work.deadline)
         except Exception as error:  # whatever it is, it is this file's alone
             return FileResultBody(filename=part.filename, error=detail(_as_ours(error), request_id))
-        return FileResultBody(filename=part.filename, result=result_of(ranking, timing))
+        return FileResultBody(filename=part.filename, result=ResultBody(**result_of(ranking, timing)))
 
     async def classify_all(parts: list[upload.Part], work: Work, k: int) -> list[FileResultBody]:
         async with asyncio.TaskGroup() as group:
@@ -157,17 +156,17 @@ def _as_ours(error: Exception) -> DemitasseError:
     return failure
 
 
-def result_of(ranking: Ranking, timing: Timing) -> ResultBody:
-    """One picture's result, as all routes of the service itself answer it."""
-    return ResultBody(
-        predictions=[
-            PredictionBody(label=p.label, class_id=p.class_id, confidence=round(min(max(p.confidence, 0.0), 1.0), 6))
+def result_of(ranking: Ranking, timing: Timing) -> dict[str, Any]:
+    """The fields of a `ResultBody`: plain, as they are checked once, with the body that they become part of."""
+    return {
+        "predictions": [
+            {"label": p.label, "class_id": p.class_id, "confidence": round(min(max(p.confidence, 0.0), 1.0), 6)}
             for p in ranking.predictions
         ],
-        reliable=ranking.reliable,
-        prediction_set=None if ranking.prediction_set is None else list(ranking.prediction_set),
-        timing_ms=timing_of(timing),
-    )
+        "reliable": ranking.reliable,
+        "prediction_set": ranking.prediction_set,
+        "timing_ms": timing_of(timing),
+    }
 
 
 def timing_of(timing: Timing) -> TimingBody:

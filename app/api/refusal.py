@@ -1,7 +1,7 @@
-"""What has no valid key, or no place, is refused once its headers have been read.
+"""A request without a valid key, or without a place in the queue, is refused once its headers have been read.
 
 Under overload most requests are refused, and what that costs is taken from those that are answered. Here it costs no
-task, no layer of ASGI and no body. Who has no key learns nothing else: that is looked at first.
+task, no layer of ASGI and no body. The key is checked first, so that a caller without one learns nothing else.
 """
 
 import time
@@ -24,7 +24,7 @@ _ROUTES = {getattr(route, "path", ""): route for route in (*predict.router.route
 
 
 class Refusals:
-    """Made for `app`, whose registry it asks. With `cross_origin`, the application has the headers for such callers."""
+    """Asks the registry of `app`. With `cross_origin`, pages of other origins are left to `app`, for their headers."""
 
     def __init__(self, app: FastAPI, access: Access, log: RequestLog, *, cross_origin: bool = False) -> None:
         self._app = app
@@ -33,7 +33,7 @@ class Refusals:
         self._cross_origin = cross_origin
 
     def __call__(self, scope: Scope) -> Response | None:
-        """The whole answer to a request that is refused; None for any that is to be looked at more closely."""
+        """The whole answer to a request that is refused; None for one that the application is to answer."""
         if self._cross_origin and any(name == b"origin" for name, _ in scope["headers"]):
             return None
         started = time.perf_counter()
@@ -45,7 +45,7 @@ class Refusals:
         return None
 
     def _check_room(self, scope: Scope) -> None:
-        """Raises `QueueFull`. What else is wrong has an answer of another kind, which the application gives."""
+        """Raises `QueueFull`. Whatever else is wrong with the request is left to the application to answer."""
         route = _ROUTES.get(scope["path"])
         if route is None or scope["method"] != "POST" or self._app.state.draining:
             return
@@ -53,8 +53,11 @@ class Refusals:
         if query is None:
             return
         registry: Registry = self._app.state.registry
+        model, version, _ = query
+        if version is None and registry.canary_share:
+            return  # who answers is drawn by the application; two draws, of which either may refuse, change the shares
         try:
-            live = registry.get(*query[:2])
+            live = registry.get(model, version)
             (live.explainer if route in explain.router.routes else live.batcher).check_room()
         except QueueFull:
             scope["route"] = route

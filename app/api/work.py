@@ -1,4 +1,4 @@
-"""A request's work, whatever protocol it came by: its version, its deadline, what it may take, and its answers."""
+"""What all protocols have in common in a request: a version, a deadline, limits, and what is computed for it."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ Inferred = tuple[npt.NDArray[np.float32], Timing]
 
 @dataclass(frozen=True)
 class Work:
-    """`deadline` is a time of `time.monotonic`; `take` is told of the body's pieces as they arrive."""
+    """One request's. `deadline` is a time of `time.monotonic`; `take` counts the pieces of the body as they arrive."""
 
     request: Request
     settings: Settings
@@ -92,10 +92,11 @@ async def begun(
     *,
     explaining: bool = False,
 ) -> AsyncIterator[Work]:
-    """The version that is asked for, kept open, if it has room: refusing before the body is read costs next to nothing.
+    """A request's work, whose version stays open until the end of the block.
 
-    With `explaining`, room among its explanations, whose bodies leave half of the memory for bodies to predictions.
-    Raises `DemitasseError`s; `DeadlinePassed`, too, where the block takes longer than a request may.
+    With `explaining`, room among its explanations is meant, whose bodies leave half of the memory for bodies to
+    predictions. Raises `DemitasseError`s: before the body is read where the version has no room, which costs next to
+    nothing, and `DeadlinePassed` where the block takes longer than a request may.
     """
     state = request.app.state
     settings: Settings = state.settings
@@ -120,19 +121,20 @@ async def _until(settings: Settings) -> AsyncIterator[float]:
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work, but leave it as soon as the caller has gone. The body must have been read.
+    """Do the work, but give it up as soon as the caller has gone. The body must have been read before.
 
-    The work is not a task of its own but the caller's, which is cancelled and takes that back, as `asyncio.timeout`
-    does: a task more for each request would cost a small network's throughput a few percent.
+    The work runs in the request's own task, which is cancelled, and takes the cancellation back as `asyncio.timeout`
+    does: one more task for each request would cost a few percent of a small network's throughput.
     """
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101  a coroutine runs in one
+    if task is None:
+        raise RuntimeError("expected to run in a task of asyncio")
     cancelled_before = task.cancelling()
-    left = False
+    left = over = False
 
     def leave(gone: asyncio.Future[Any]) -> None:
         nonlocal left
-        if not gone.cancelled():
+        if not (over or gone.cancelled()):  # it may be called after the work has ended in the same turn of the loop
             left = True
             task.cancel()
 
@@ -145,5 +147,5 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result
             raise ClientDisconnected("the caller left before the answer") from None
         raise
     finally:
-        gone.remove_done_callback(leave)
+        over = True
         gone.cancel()

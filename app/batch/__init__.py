@@ -7,6 +7,8 @@
     output.py      the folder of the output, each file of which is there as a whole or not at all
     cluster.py     Ray: tasks that decode -> one actor for each device -> rows, as they come
     decoding.py    in tasks: paths -> blocks of pixels, by the service's pixel path
+    reading.py     of those, from a disk or a storage, the bytes
+    patience.py    a storage that does not answer is asked again
     inference.py   in the actors: pixels -> rows, by the service's engines and ranking
     rows.py        what a row says
 

@@ -20,9 +20,11 @@ from app.inference.engines.base import EngineError
 from app.observability import configure_logging
 from app.settings import Settings, problems
 from models.repository import RepositoryError
+from models.storage import StorageError
 
 _NEEDED = ("pyarrow", "ray", "tqdm")
 _MOST_ROWS_PER_FILE = 1_000_000
+_GOES_ON = "what is complete stays, and the same command goes on from there"
 
 
 class _Stopped(BaseException):
@@ -54,11 +56,13 @@ def _run(parsed: argparse.Namespace, settings: Settings) -> int:
         signal.signal(number, _stop)
     try:
         summary = run(Options(**vars(parsed)), settings)
+    except StorageError as error:
+        return _failed(f"{error}; {_GOES_ON}", 1)
     except (JobError, ClusterError, EngineError, RepositoryError, OSError) as error:
         return _failed(str(error), 1)
     except _Stopped as stopped:
         with suppress(OSError):
-            sys.stderr.write("stopped; what is complete stays, and the same command goes on from there\n")
+            sys.stderr.write(f"stopped; {_GOES_ON}\n")
         return 128 + stopped.number
     sys.stdout.write("".join(f"{line}\n" for line in summary.lines()))
     return 3 if summary.errors.total() == summary.pictures else 0
@@ -102,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size", type=_at_least_one, metavar="N", help="pictures at a time, of each lane (8; on a GPU 64)"
     )
     parser.add_argument(
+        "--storage-patience-s",
+        type=_seconds,
+        default=300.0,
+        metavar="S",
+        help="how long a storage that does not answer is asked again, before the job stops (300)",
+    )
+    parser.add_argument(
         "--address", default=os.environ.get("RAY_ADDRESS") or None, help="of a Ray cluster (RAY_ADDRESS; none)"
     )
     return parser
@@ -111,6 +122,13 @@ def _at_least_one(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected 0 or more seconds, got {text}")
     return value
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 from app.batch.decoding import Decode, block_rows
 from app.batch.inference import Classify, Wanted
 from models.quiet import without_native_chatter
+from models.storage import StorageError
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -68,8 +69,11 @@ def cluster(address: str | None, cores: int) -> Iterator[Any]:
             shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
 
 
-def classified(ray: Any, decode: Decode, wanted: Wanted) -> Iterator[pa.Table]:
-    """Rows of the missing parts, some at a time and in no order. Raises `ClusterError` where Ray gives up."""
+def classified(ray: Any, decode: Decode, wanted: Wanted) -> Generator[pa.Table]:
+    """Rows of the missing parts, some at a time and in no order.
+
+    Raises `StorageError` where a task did, `ClusterError` where Ray gives up for any other reason.
+    """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -93,6 +97,8 @@ def classified(ray: Any, decode: Decode, wanted: Wanted) -> Iterator[pa.Table]:
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     except Exception as error:  # a task's, an actor's or Ray's own
+        if (lost := _caused_by_storage(error)) is not None:
+            raise StorageError(str(lost).splitlines()[0]) from error  # Ray adds advice of its own
         raise ClusterError(f"Ray has given up: {_last_line(error)}") from error
 
 
@@ -115,6 +121,16 @@ def _store() -> dict[str, Any]:
     if size >= _SMALLEST_STORE_BYTES:
         return {"object_store_memory": size}
     return {"object_store_memory": _STORE_BYTES, "_plasma_directory": tempfile.gettempdir()}
+
+
+def _caused_by_storage(error: BaseException | None) -> StorageError | None:
+    """Ray hands on what a task has raised as the cause of its own errors."""
+    while error is not None:
+        for one in (getattr(error, "cause", None), error):
+            if isinstance(one, StorageError):
+                return one
+        error = error.__cause__
+    return None
 
 
 def _last_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from contextlib import closing as closed_later
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,15 +19,25 @@ from app.batch.assembly import errors_in, errors_of, write_parts
 from app.batch.cluster import classified, cluster
 from app.batch.decoding import Decode
 from app.batch.inference import Wanted
-from app.batch.job import JOB_FILE, PICTURES_FILE, Arguments, Job, JobError, parse, write_pictures
+from app.batch.job import (
+    JOB_FILE,
+    Arguments,
+    Job,
+    JobError,
+    is_pictures_file,
+    new_pictures_file,
+    parse,
+    write_pictures,
+)
 from app.batch.listing import Listing, listing
 from app.batch.output import Output
 from app.inference import engines
 from app.registry import PREFERRED_DEFAULT, STABLE
 from app.repository import open_repository
 from app.settings import Settings
+from models.files import file_sha256
 from models.manifest import MANIFEST_FILE
-from models.repository import ModelRepository, RepositoryError, VersionFolder, file_sha256
+from models.repository import ModelRepository, RepositoryError, VersionFolder
 from models.storage import is_url
 
 logger = logging.getLogger(__name__)
@@ -46,6 +57,7 @@ class Options:
     top_k: int | None = None
     rows_per_file: int = 1024
     batch_size: int | None = None
+    storage_patience_s: float = 300.0
     address: str | None = None
 
 
@@ -71,7 +83,7 @@ def run(options: Options, settings: Settings) -> Summary:
     Raises `JobError`, `ClusterError`, `EngineError`, `RepositoryError` or `OSError`; what is written by then stays.
     """
     with ExitStack() as closing:
-        output = Output(_absolute(options.output))
+        output = Output(_absolute(options.output), options.storage_patience_s)
         closing.callback(output.close)
         before = _job_of(output)
         repository, fetch, _ = open_repository(settings, closing)
@@ -90,17 +102,18 @@ def run(options: Options, settings: Settings) -> Summary:
         if not missing:
             return Summary(job.pictures, errors, computed, 0.0)
         decode = Decode(
-            output.address,
+            f"{output.address}/{job.pictures_file}",
             job.root,
             wanted.manifest.input,
             settings.max_image_pixels,
             settings.max_body_bytes,
+            options.storage_patience_s,
             tuple(missing),
         )
         ray = closing.enter_context(cluster(options.address, settings.decode_threads))
         began = time.perf_counter()
-        tables = write_parts(classified(ray, decode, wanted), job, output)
-        for table in _shown(tables, job.pictures - computed, job.pictures):
+        tables = closing.enter_context(closed_later(classified(ray, decode, wanted)))  # before Ray is
+        for table in _shown(write_parts(tables, job, output), job.pictures - computed, job.pictures):
             errors.update(errors_of(table))
         if left := job.missing(output.names()):
             raise JobError(f"Ray has ended without {len(left)} of {job.parts} parts; run the command again")
@@ -117,7 +130,8 @@ def _job_of(output: Output) -> Job | None:
     if JOB_FILE in names:
         with output.reading(JOB_FILE) as path:
             return parse(path.read_bytes())
-    if others := names - {PICTURES_FILE}:  # which alone is what a run leaves that was stopped while it listed
+    others = {name for name in names if not is_pictures_file(name)}  # which runs leave that did not come to write rows
+    if others:
         raise JobError(f"{output.address} is no output of a job, but holds {min(others)}; expected a new folder")
     return None
 
@@ -158,21 +172,26 @@ def _arguments(options: Options, settings: Settings, wanted: Wanted) -> Argument
 
 
 def _begin(output: Output, found: Listing, arguments: Arguments, folder: VersionFolder) -> Job:
-    """List the pictures, then write the job. Raises `JobError` where there are none."""
-    with output.writing(PICTURES_FILE) as path:
+    """List the pictures, then write the job. Raises `JobError` where there are none, or another run was quicker."""
+    pictures_file = new_pictures_file()
+    with output.writing(pictures_file) as path:
         pictures = write_pictures(path, found.paths, arguments.rows_per_file)
         if not pictures:
             raise JobError(f"{arguments.input} holds no pictures")
     job = Job(
         arguments=arguments,
         root=found.root,
+        pictures_file=pictures_file,
         pictures=pictures,
         model=folder.name,
         version=folder.version,
         manifest_sha256=_sha256(folder),
     )
-    with output.writing(JOB_FILE) as path:
-        path.write_text(job.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    try:
+        output.create(JOB_FILE, f"{job.model_dump_json(indent=2)}\n".encode())
+    except FileExistsError:
+        output.remove(pictures_file)
+        raise JobError(f"another run has begun to write to {output.address}; expected a new output") from None
     return job
 
 

@@ -1,10 +1,12 @@
 """What is written beside the rows, so that a run can go on where another one was stopped.
 
-`_pictures.parquet` is the list of all pictures, a row group for each part. `_job.json`, which comes after it, says what
-the rows are made of. Part i is complete where there is a file `part-<i>.parquet`.
+`_pictures-<id>.parquet` is the list of all pictures, a row group for each part. `_job.json`, which comes after it, says
+which list that is, and what the rows are made of. It is written once and never over another one, so that of two runs
+that begin at the same time one is refused, and whoever writes part i, which is `part-<i>.parquet`, writes the same.
 """
 
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models.manifest import Precision
 
 JOB_FILE = "_job.json"
-PICTURES_FILE = "_pictures.parquet"
 
+_PICTURES_NAME = re.compile(r"_pictures-[0-9a-f]{32}\.parquet")
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 _PICTURES = pa.schema([("path", pa.binary())])
 
@@ -43,12 +45,13 @@ class Arguments(BaseModel):
 
 
 class Job(BaseModel):
-    """What the rows are made of. `root` is what the paths of the pictures are relative to."""
+    """What the rows are made of. `root` is what the paths of the pictures in `pictures_file` are relative to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     arguments: Arguments
     root: str
+    pictures_file: str
     pictures: int
     model: str
     version: int
@@ -84,6 +87,14 @@ def parse(text: bytes) -> Job:
         return Job.model_validate_json(text)
     except ValidationError as error:
         raise JobError(f"{JOB_FILE} of the output is not one that this release can go on with: {error}") from error
+
+
+def new_pictures_file() -> str:
+    return f"_pictures-{uuid.uuid4().hex}.parquet"
+
+
+def is_pictures_file(name: str) -> bool:
+    return _PICTURES_NAME.fullmatch(name) is not None
 
 
 def part_name(part: int) -> str:

@@ -1,34 +1,43 @@
 """The folder of the output, local or in object storage. Each of its files is there as a whole or not at all.
 
-Locally a file is written aside, synced to disk and renamed; object storage shows one only once it has all of it.
+Locally a file is written aside, synced to disk and renamed; object storage shows one only once it has all of it. A
+storage that does not answer is waited for.
 """
 
+import errno
 import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from app.batch.job import JobError
+from app.batch.patience import until_it_answers
 from models.storage import StorageError, is_url, opened
 
 if sys.platform != "win32":
     import fcntl
 
+Answer = TypeVar("Answer")
+
 _ASIDE = ".aside-"  # readers of Parquet pass over names that begin with a dot or an underscore
 
 
 class Output:
-    """`address` is a local path or a URL. A local folder is made, and other runs on this machine are kept out of it.
+    """`address` is a local path, or a URL in a storage that is waited for so many seconds. A local folder is made, and
+    other runs on this machine are kept out of it; in object storage nothing can, where a run that was killed would not
+    keep out the next one, too.
 
     Raises `JobError` where it can't be had.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_s: float = 0.0) -> None:
         self.address = address
+        self._patience_s = patience_s
         self._storage: Any = None
         self._lock: int | None = None
         self._folder, self._top = Path(address), address
@@ -53,13 +62,16 @@ class Output:
         """Of its files and folders. Raises `StorageError` or `OSError`."""
         if self._storage is None:
             return {path.name for path in self._folder.iterdir()}
-        try:
+
+        def ask() -> list[str]:
             self._storage.invalidate_cache()
-            found = self._storage.ls(self._top, detail=False)
+            found: list[str] = self._storage.ls(self._top, detail=False)
+            return found
+
+        try:
+            found = self._waited_for(ask, "", "read")
         except FileNotFoundError:
             return set()
-        except Exception as error:
-            raise StorageError(f"{self.address} can't be read: {type(error).__name__}: {error}") from error
         return {path.rstrip("/").rpartition("/")[2] for path in found} - {""}
 
     @contextmanager
@@ -71,9 +83,9 @@ class Output:
         with tempfile.TemporaryDirectory(prefix="demitasse-batch-") as folder:
             path = Path(folder) / name
             try:
-                self._storage.get_file(f"{self._top}/{name}", str(path))
-            except Exception as error:
-                raise StorageError(f"{self.address}/{name} can't be read: {type(error).__name__}: {error}") from error
+                self._waited_for(partial(self._storage.get_file, f"{self._top}/{name}", str(path)), name, "read")
+            except FileNotFoundError:
+                raise StorageError(f"{self.address}/{name} is not there any more") from None
             yield path
 
     @contextmanager
@@ -95,13 +107,51 @@ class Output:
         with tempfile.TemporaryDirectory(prefix="demitasse-batch-") as folder:
             path = Path(folder) / name
             yield path
-            try:
-                self._storage.makedirs(self._top, exist_ok=True)
-                self._storage.put_file(str(path), f"{self._top}/{name}")
-            except Exception as error:
-                raise StorageError(
-                    f"{self.address}/{name} can't be written: {type(error).__name__}: {error}"
-                ) from error
+            self._waited_for(partial(self._put, path, name), name, "written")
+
+    def create(self, name: str, data: bytes) -> None:
+        """A small file that is to be there once and for all. Raises `FileExistsError` where another one is.
+
+        In a storage that knows no exclusive writing two runs within moments may both take theirs for the one: S3 and
+        what follows it closely and Google's do.
+        """
+        if self._storage is None:  # others are kept out
+            with self.writing(name) as path:
+                path.write_bytes(data)
+            return
+        try:
+            self._waited_for(partial(self._put_new, f"{self._top}/{name}", data), name, "written")
+        except FileExistsError:  # an attempt that seemed to fail may have written it
+            with self.reading(name) as path:
+                if path.read_bytes() != data:
+                    raise
+
+    def remove(self, name: str) -> None:
+        """A file, if it is there. Raises `StorageError` or `OSError`."""
+        with suppress(FileNotFoundError):
+            if self._storage is None:
+                (self._folder / name).unlink()
+            else:
+                self._waited_for(partial(self._storage.rm_file, f"{self._top}/{name}"), name, "removed")
+
+    def _put(self, path: Path, name: str) -> None:
+        self._storage.makedirs(self._top, exist_ok=True)
+        self._storage.put_file(str(path), f"{self._top}/{name}")
+
+    def _put_new(self, target: str, data: bytes) -> None:
+        self._storage.invalidate_cache()
+        if self._storage.exists(target):
+            raise FileExistsError(target)
+        try:
+            self._storage.pipe_file(target, data, mode="create")
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            self._storage.pipe_file(target, data)
+
+    def _waited_for(self, ask: Callable[[], Answer], name: str, done: str) -> Answer:
+        place = f"{self.address}/{name}".rstrip("/")
+        return until_it_answers(ask, f"{place} can't be {done}", self._patience_s)
 
     def _keep_others_out(self) -> None:
         self._lock = os.open(self._folder, os.O_RDONLY)

@@ -7,25 +7,19 @@ that fails is tried again image by image, so that a poisonous image fails alone;
 
 import asyncio
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull
+from app.inference.device import Clock, Device
 from app.inference.engines.base import Engine, Images, Infer, Probabilities, batch_sizes, shared_out
-from app.inference.turns import Turns
-from app.priority import stand_back
-
-Clock = Callable[[], float]
-Result = TypeVar("Result")
 
 _SMOOTHING = 0.1  # weight of the newest batch in the running mean of seconds per image
 
@@ -43,43 +37,6 @@ class BatchObserver(Protocol):
     """Told of each batch: its size, and whether the engine failed on it."""
 
     def __call__(self, size: int, *, failed: bool) -> None: ...
-
-
-class Device:
-    """What engines compute on: one batch in each lane at a time, for which models take turns.
-
-    Explanations, which come out one by one, take turns for one lane: a flood of them leaves the others to batches.
-    """
-
-    def __init__(self, lanes: int = 1, clock: Clock = time.monotonic) -> None:
-        self.lanes = lanes
-        self.turns = Turns(lanes)
-        self.explaining = Turns(1)
-        self._threads = ThreadPoolExecutor(lanes, "inference", stand_back)
-        self._clock = clock
-        self._since: dict[int, float] = {}  # by thread
-
-    @property
-    def busy_s(self) -> float:
-        """How long the oldest of the batches that are being computed has taken so far; 0 where there is none."""
-        started = list(self._since.values())
-        return self._clock() - min(started) if started else 0.0
-
-    def run(self, compute: Callable[[Images], Result], images: Sequence[Images]) -> asyncio.Future[Result]:
-        """Begin to compute, in a thread. The caller holds a lane, so that one is free."""
-        return asyncio.get_running_loop().run_in_executor(self._threads, self._timed, compute, images)
-
-    def _timed(self, compute: Callable[[Images], Result], images: Sequence[Images]) -> Result:
-        """In the thread itself: an engine that hangs does so long after everybody has stopped waiting for it."""
-        thread = threading.get_ident()
-        self._since[thread] = self._clock()
-        try:
-            return compute(np.stack(images))
-        finally:
-            del self._since[thread]
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -178,7 +135,7 @@ class Batcher:
     async def close(self) -> None:
         """Answer all that is under way, then stop."""
         await self._idle.wait()
-        tasks = (self._worker, *self._computing)  # what is being computed now is for callers who have left
+        tasks = (self._worker, *self._computing)  # what is still being computed is for callers who have left
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -200,13 +157,13 @@ class Batcher:
             task.add_done_callback(partial(self._computed, lane, batch))
 
     def _next(self, lane: int) -> tuple[Infer, list[_Waiting]]:
-        """What this lane computes, and with which of the engine's functions: with all of it for who comes alone."""
+        """The engine's function for this lane, and the batch it computes. An image alone gets the whole engine."""
         if not self._engine.lanes:
             return self._engine.infer, self._take(len(self._waiting))
         free = 1 + self._device.turns.free
         if free == self._device.lanes and len(self._waiting) == 1:
             return self._engine.infer, self._take(1)
-        # A lane's share of what waits, unless that has been waited for
+        # A lane's share of what waits; a batch that was waited for is not shared out
         return self._engine.lanes[lane], self._take(math.ceil(len(self._waiting) / (1 if self._batch_wait_s else free)))
 
     def _computed(self, lane: int, batch: Sequence[_Waiting], task: "asyncio.Task[list[Answer]]") -> None:
@@ -228,7 +185,7 @@ class Batcher:
             await self._changed.wait()
 
     async def _until_full(self) -> None:
-        """Wait for a full batch, as long as the first in the queue has not waited for it before."""
+        """Wait for a full batch, until the first in the queue has waited `batch_wait_s` in all."""
         first = next(iter(self._waiting.values()))
         try:
             async with asyncio.timeout(max(0.0, first.queued_at + self._batch_wait_s - self._clock())):
@@ -237,7 +194,7 @@ class Batcher:
             pass
 
     def _take(self, most: int) -> list[_Waiting]:
-        """The longest waiting, as many as fill one of the sizes, at most `most`; late ones are dropped."""
+        """Take the longest waiting, at most `most` and as many as make up one of the batch sizes; drop late ones."""
         now = self._clock()
         most = min(self._sizes[-1], most)
         alive: list[_Waiting] = []

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull, Unimplemented
-from app.inference.batcher import Clock, Device
+from app.inference.device import Clock, Device
 from app.inference.engines.base import Engine, Explanation, Images, Unexplained
 from app.priority import stand_back
 

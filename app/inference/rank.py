@@ -27,12 +27,14 @@ class Ranking:
 def rank(probabilities: npt.NDArray[np.float32], manifest: Manifest, top_k: int) -> Ranking:
     """`probabilities` is float32 [C]. Equal ones are ordered by class id."""
     order = np.argsort(-probabilities, kind="stable")
+    ordered = probabilities[order]
     labels = manifest.labels
-    predictions = tuple(Prediction(labels[i].name, int(i), float(probabilities[i])) for i in order[:top_k])
+    best = zip(order[:top_k].tolist(), ordered[:top_k].tolist(), strict=True)
+    predictions = tuple(Prediction(labels[class_id].name, class_id, confidence) for class_id, confidence in best)
     abstention, conformal = manifest.decision.abstention, manifest.decision.conformal
-    reliable = None if abstention is None else bool(probabilities[order[0]] >= abstention.threshold)
+    reliable = None if abstention is None else bool(ordered[0] >= abstention.threshold)
     prediction_set = None
     if conformal is not None:
-        inside = 1.0 - probabilities[order].astype(np.float64) <= conformal.quantile
-        prediction_set = tuple(labels[i].name for i in order[inside])
+        size = np.count_nonzero(1.0 - ordered.astype(np.float64) <= conformal.quantile)
+        prediction_set = tuple(labels[class_id].name for class_id in order[:size].tolist())
     return Ranking(predictions, reliable, prediction_set)

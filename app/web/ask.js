@@ -24,6 +24,7 @@ import { PictureError, shrink, toSend } from "./picture.js";
 
 export const TOP_K = 5;
 const AT_A_TIME = 3;
+const SLOW_MS = 5000;
 
 /**
  * @param {number} most
@@ -86,8 +87,10 @@ export async function classify(picture, version, topK, changed) {
     await inTurn(async () => {
       asking.signal.throwIfAborted();
       turn("asking");
+      const slow = setTimeout(() => picture.state === "asking" && turn("asking", "This takes longer than usual."), SLOW_MS);
       const onWait = (/** @type {number} */ seconds) => turn("busy", `The service is busy. Next try in ${seconds} s.`);
-      const answer = await send(picture, version, topK, { signal: asking.signal, onWait });
+      const asked = send(picture, version, topK, { signal: asking.signal, onWait });
+      const answer = await asked.finally(() => clearTimeout(slow));
       if (!asking.signal.aborted) picture.answer = answer;
     });
     turn("done");

@@ -97,6 +97,7 @@ function differs(answer, reference) {
 /** @param {{answer: Answer | null}[]} found */
 function agreement(found) {
   const labels = found.flatMap(({ answer }) => answer?.predictions[0].label ?? []);
+  if (labels.length < 2) return "";
   const times = labels.map((label) => labels.filter((other) => plain(other) === plain(label)).length);
   const most = Math.max(...times);
   const what = labels[times.indexOf(most)];

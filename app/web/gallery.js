@@ -9,23 +9,27 @@ import { copyTo, upright } from "./picture.js";
 const THUMBNAIL_PIXELS = 360;
 const drawnInTurn = limiter(2); // a large photo takes 160 MB while it is decoded
 
-/** @type {Map<Picture, {button: HTMLButtonElement, text: HTMLElement, item: HTMLElement}>} */
+/** @type {Map<Picture, {button: HTMLButtonElement, text: HTMLElement}>} */
 const cards = new Map();
+/** @type {(() => void)[]} */
+const undrawn = []; // a single picture needs no card, and is not decoded for one
 
 /** @param {Picture} picture @param {(picture: Picture) => void} choose */
 export function addCard(picture, choose) {
   const canvas = el("canvas", { className: "blank", width: 3, height: 2, "aria-hidden": "true" });
   const text = el("span", { className: "hint" });
-  const name = el("span", { className: "name", title: picture.name }, picture.name);
+  const name = el("bdi", { className: "name", title: picture.name }, picture.name);
   const button = el("button", { type: "button", onclick: () => choose(picture) }, canvas, name, text);
-  const item = el("li", {}, button);
-  cards.set(picture, { button, text, item });
-  byId("pictures").append(item);
+  cards.set(picture, { button, text });
+  byId("pictures").append(el("li", {}, button));
   byId("gallery").hidden = cards.size < 2;
-  drawnInTurn(() => upright(picture.file, THUMBNAIL_PIXELS)).then(
-    (drawn) => (copyTo(canvas, drawn), (canvas.className = "")),
-    () => {}, // the card stays blank
-  );
+  undrawn.push(async () => {
+    const drawn = await drawnInTurn(() => upright(picture.file, THUMBNAIL_PIXELS)).catch(() => null);
+    if (!drawn) return; // the card stays blank
+    copyTo(canvas, drawn);
+    canvas.className = "";
+  });
+  if (cards.size > 1) for (const draw of undrawn.splice(0)) draw();
   updateCard(picture);
 }
 
@@ -47,8 +51,9 @@ export function markCurrent(picture) {
 
 /** Take all of them away. */
 export function clearCards() {
-  for (const { item } of cards.values()) item.remove();
+  byId("pictures").replaceChildren();
   cards.clear();
+  undrawn.length = 0;
   byId("gallery").hidden = true;
 }
 

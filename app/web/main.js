@@ -39,7 +39,7 @@ startScores();
 startResult();
 startDetails();
 startWhy();
-byId("model").addEventListener("change", () => pictures.forEach(ask));
+byId("model").addEventListener("change", () => (preferIndex(), pictures.forEach(ask)));
 byId("index").addEventListener("change", showSimilar);
 byId("retry").addEventListener("click", load);
 byId("ask-again").addEventListener("click", () => load().then(() => selected && ask(selected)));
@@ -49,7 +49,6 @@ load();
 /** Which versions and indexes there are; asked again where the service does not answer. */
 function load() {
   loading = (async () => {
-    trouble("");
     try {
       versions = await liveVersions();
       offerVersions();
@@ -58,7 +57,9 @@ function load() {
         setTimeout(() => versions.length === 0 && load(), LOADING_MS);
         return;
       }
+      trouble("");
       known = await indexes();
+      offerIndexes();
       await showCards(versions);
     } catch (error) {
       trouble(/** @type {Error} */ (error).message);
@@ -78,11 +79,24 @@ function offerVersions() {
   const before = select.value;
   select.replaceChildren(
     ...versions.map((live) => {
-      const text = `${nameOf(live)}, ${grouped(live.serving.classes)} classes`;
+      const text = `${nameOf(live)}: ${live.serving.description}`;
       return el("option", { value: nameOf(live), selected: nameOf(live) === before }, text);
     }),
   );
   select.disabled = versions.length === 0;
+}
+
+function offerIndexes() {
+  const texts = known.map(({ name, size }) => `${name}: ${grouped(size)} pictures`);
+  byId("index").replaceChildren(...texts.map((text) => el("option", {}, text)));
+  byId("index-label").hidden = known.length < 2;
+  preferIndex();
+}
+
+/** Search the index of the version that is asked, where it has one. */
+function preferIndex() {
+  const own = known.findIndex(({ model, version }) => nameOf({ model, version }) === byId("model").value);
+  if (own >= 0) byId("index").selectedIndex = own;
 }
 
 /** @param {File[]} files */
@@ -90,7 +104,8 @@ async function take(files) {
   document.body.classList.add("has-pictures");
   const added = files.map(pictureOf);
   pictures.push(...added);
-  for (const picture of added) addCard(picture, select);
+  for (const picture of added) addCard(picture, choose);
+  scrollTo(0, 0);
   select(added[0]);
   await loading;
   if (versions.length === 0) await load();
@@ -115,16 +130,25 @@ function changed(picture) {
   const failed = pictures.filter(({ state }) => state === "failed").length;
   const done = pictures.filter(({ state }) => state === "done").length;
   const all = pictures.length;
-  if (all > 1 && done + failed === all) announce(`${done} of ${all} pictures answered`);
+  const progress = `${done} of ${all} pictures answered`;
+  byId("gallery-title").textContent = progress;
+  if (all > 1 && done + failed === all) announce(progress);
 }
 
-/** @param {Picture} picture */
+/** @param {Picture} picture of the gallery, below which its answer may be out of sight */
+async function choose(picture) {
+  await select(picture);
+  byId("verdict").scrollIntoView({ block: "nearest" });
+}
+
+/** @param {Picture} picture @returns {Promise<void>} once it is drawn */
 function select(picture) {
   selected = picture;
   markCurrent(picture);
   byId("compare").hidden = byId("similar").hidden = true;
-  draw(picture);
+  const drawn = draw(picture);
   show(picture);
+  return drawn;
 }
 
 /** @param {Picture} picture */
@@ -141,22 +165,19 @@ async function show(picture) {
 /** The nearest pictures of the selected one, where there is an index. */
 async function showSimilar() {
   const picture = selected;
-  const select = byId("index");
-  byId("similar").hidden = known.length === 0;
-  if (!picture?.sent || known.length === 0) return;
-  if (select.options.length !== known.length) {
-    select.replaceChildren(...known.map(({ name, size }) => el("option", {}, `${name}, ${grouped(size)} pictures`)));
-  }
-  byId("index-label").hidden = known.length < 2;
+  const index = known[byId("index").selectedIndex];
+  byId("similar").hidden = !index;
+  if (!picture?.sent || !index) return;
   byId("similar-text").textContent = "Looking…";
   byId("neighbours").replaceChildren();
+  const wanted = () => picture === selected && index === known[byId("index").selectedIndex];
   try {
-    const answer = await similar(picture.sent, known[select.selectedIndex]);
-    if (picture !== selected) return;
-    byId("similar-text").textContent = `The nearest of ${grouped(known[select.selectedIndex].size)}, nearest first.`;
+    const answer = await similar(picture.sent, index);
+    if (!wanted()) return;
+    byId("similar-text").textContent = `The nearest of ${grouped(index.size)} pictures, as ${nameOf(index)} sees them.`;
     await showNeighbours(answer);
   } catch (error) {
-    if (picture === selected) byId("similar-text").textContent = /** @type {Error} */ (error).message;
+    if (wanted()) byId("similar-text").textContent = /** @type {Error} */ (error).message;
   }
 }
 
@@ -170,6 +191,6 @@ function clear() {
 
 /** @param {string} message an empty one takes it away */
 function trouble(message) {
-  byId("trouble-text").textContent = message;
+  if (byId("trouble-text").textContent !== message) byId("trouble-text").textContent = message; // not announced twice
   byId("trouble").hidden = message === "";
 }

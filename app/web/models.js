@@ -83,11 +83,13 @@ function card(live, manifest) {
 function facts(serving, manifest) {
   const { abstention, conformal } = manifest.decision;
   const { height, width } = manifest.input;
+  const found = manifest.metrics.find((/** @type {Metric} */ metric) => metric.name === "accuracy");
   return [
-    ["Accuracy", accuracy(manifest.metrics)],
+    ["Accuracy", found ? accuracy(found) : "not measured"],
+    ...(found ? [["Measured on", found.dataset]] : []),
     ["Calibration", calibration(manifest.calibration)],
     ["Counts from", abstention ? threshold(abstention) : "no threshold recorded"],
-    ["Prediction set", conformal ? `holds the true class for ${percent(1 - conformal.alpha)}` : "none recorded"],
+    ["Prediction set", conformal ? `holds the true class ${percent(1 - conformal.alpha)} of the time` : "none recorded"],
     ["Knows", `${grouped(manifest.labels.length)} classes`],
     ["Network", `${manifest.architecture.name}, ${millions(manifest.architecture.parameters)} parameters`],
     ["Sees", `${width} × ${height} pixels`],
@@ -101,12 +103,10 @@ function threshold({ threshold, target_risk: risk }) {
   return `${percent(threshold)} confidence: then at most ${percent(risk)} errors`;
 }
 
-/** @param {Metric[]} metrics */
-function accuracy(metrics) {
-  const found = metrics.find((metric) => metric.name === "accuracy");
-  if (!found) return "not measured";
-  const interval = `${percent(found.low)} to ${percent(found.high)}, ${grouped(found.n)} pictures`;
-  return el("span", { title: found.dataset }, el("strong", {}, percent(found.value)), ` ${interval}`);
+/** @param {Metric} metric */
+function accuracy({ value, low, high, n }) {
+  const interval = ` (${percent(low)} to ${percent(high)}) of ${grouped(n)} pictures`;
+  return el("span", {}, el("strong", {}, percent(value)), interval);
 }
 
 /** @param {{method: string, temperature: number, before: Metric[], after: Metric[]}} fitted */
@@ -115,8 +115,7 @@ function calibration({ method, temperature, before, after }) {
   const [was, is] = [before, after].map((metrics) => metrics.find((metric) => metric.name === "ece_equal_width")?.value);
   const by = `temperature ${temperature.toFixed(2)}`;
   if (was === undefined || is === undefined) return by;
-  const term = el("abbr", { title: "expected calibration error, in 15 bins of equal width" }, "ECE");
-  return el("span", {}, term, ` ${percent(is)}, before ${percent(was)} (${by})`);
+  return `${percent(is)} off on average (ECE), ${percent(was)} before; ${by}`;
 }
 
 /** @param {Manifest} manifest */

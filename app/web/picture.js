@@ -90,18 +90,6 @@ export function copyTo(target, source) {
   contextOf(target).drawImage(source, 0, 0);
 }
 
-/**
- * A card of the same size for what the browser can't draw.
- * @param {HTMLCanvasElement} canvas
- */
-export function drawNothing(canvas) {
-  canvas.width = 640;
-  canvas.height = 480;
-  const context = contextOf(canvas);
-  context.fillStyle = "#8884";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-}
-
 /** @param {HTMLCanvasElement} canvas @returns {CanvasRenderingContext2D} */
 export function contextOf(canvas) {
   return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));

@@ -1,10 +1,10 @@
 /** The selected picture, with everything that is known of it. */
 
 import { allClasses } from "./ask.js";
-import { byId, grouped, percent } from "./dom.js";
+import { byId, el, grouped, percent } from "./dom.js";
 import { showDetails } from "./details.js";
 import { manifestOf } from "./models.js";
-import { copyTo, drawNothing, upright } from "./picture.js";
+import { copyTo, upright } from "./picture.js";
 import { showAll, showBars } from "./scores.js";
 import { verdict } from "./verdict.js";
 import { hideWhy, offerWhy } from "./why.js";
@@ -27,9 +27,9 @@ export function startResult() {
 /** @type {Promise<void>} when it is */
 let drawing = Promise.resolve();
 
-/** @param {Picture} picture */
+/** @param {Picture} picture @returns {Promise<void>} once it is drawn */
 export function draw(picture) {
-  drawing = drawNow(picture);
+  return (drawing = drawNow(picture));
 }
 
 /** @param {Picture} picture */
@@ -44,7 +44,7 @@ async function drawNow(picture) {
   const source = await upright(picture.file, PICTURE_PIXELS).catch(() => null);
   if (drawn !== picture) return;
   if (source) copyTo(canvas, source);
-  else drawNothing(canvas);
+  else Object.assign(canvas, { width: 640, height: 320 }); // blank
   unreadable = source === null;
   byId("stage").classList.remove("stale");
   caption(picture);
@@ -67,7 +67,9 @@ export async function showAnswer(picture, live) {
   caption(picture);
   if (!answer) {
     hideWhy();
-    say(state === "failed" ? picture.message : "Looking…", state === "busy" ? picture.message : "");
+    const [sentence, ...more] = picture.message.split(/(?<=\.) /); // what is wrong, then what to do
+    if (state === "failed") say(sentence, more.join(" "));
+    else say("Looking…", picture.message);
     return byId("verdict").textContent;
   }
   const manifest = await manifestOf(live).catch(() => null);
@@ -78,10 +80,9 @@ export async function showAnswer(picture, live) {
   const abstention = manifest?.decision.abstention;
   showBars(byId("scores"), answer.predictions, { threshold: abstention?.threshold, set: answer.prediction_set });
   if (abstention) {
-    const [from, risk] = [percent(abstention.threshold), percent(abstention.target_risk)];
-    byId("threshold").textContent = `An answer counts from ${from}, the mark: then at most ${risk} are wrong.`;
+    byId("threshold").textContent = `The mark, at ${percent(abstention.threshold)}, is where answers begin to count.`;
   }
-  showDetails(answer, picture.sent === picture.file ? picture.name : (picture.sent?.name ?? picture.name), answer.predictions.length);
+  showDetails(answer, picture.sent?.name || picture.name, answer.predictions.length);
   offerAll(picture, live);
   offerWhy(picture, drawing);
   return sentence;
@@ -109,7 +110,8 @@ function offerAll(picture, live) {
 /** @param {Picture} picture */
 function caption({ name, note, answer }) {
   const unseen = unreadable && answer ? "The service reads this format, but your browser can't draw it." : ""; // TIFF
-  byId("caption").textContent = [name, note, unseen].filter(Boolean).join(" · ");
+  const notes = [note, unseen].filter(Boolean).map((text) => ` · ${text}`);
+  byId("caption").replaceChildren(el("bdi", {}, name), ...notes); // a name from right to left turns nothing but itself
 }
 
 /** @param {string} sentence @param {string} reason */

@@ -37,8 +37,8 @@ export async function showNeighbours({ neighbours }) {
 /** @param {Neighbour} neighbour */
 async function card({ id, label, distance, thumbnail }) {
   const name = label ?? `picture ${id}`;
-  const canvas = el("canvas", { role: "img", "aria-label": name, className: "blank" });
-  if (thumbnail !== null) copyTo(canvas, await upright(fromBase64(thumbnail), THUMBNAIL_PIXELS));
+  const canvas = thumbnail && el("canvas", { "aria-hidden": "true" });
+  if (thumbnail) copyTo(canvas, await upright(fromBase64(thumbnail), THUMBNAIL_PIXELS));
   const far = el("span", { className: "hint" }, `distance ${distance.toFixed(2)}`);
   return el("li", {}, canvas, el("span", { className: "name" }, name), far);
 }

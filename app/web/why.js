@@ -81,8 +81,8 @@ async function show(picture, classId, drawn) {
 function inWords({ label, heatmap, region }) {
   const some = heatmap.some((row) => row.some((value) => value > 0));
   const seen = region.left > 0 || region.top > 0 || region.right < 1 || region.bottom < 1;
-  const what = some ? `What speaks for ${label}.` : `Nothing in the picture speaks for ${label}.`;
-  return seen ? `${what} The model does not see the darkened edge.` : what;
+  const what = some ? `The glow marks what speaks for ${label}.` : `Nothing in the picture speaks for ${label}.`;
+  return seen ? `${what} The model does not see the dark edge.` : what;
 }
 
 /** @param {Error} error */

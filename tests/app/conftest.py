@@ -149,7 +149,7 @@ def png(shade: int, size: tuple[int, int] = (2, 2)) -> bytes:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the event loop go on until something has come about; the hook above bounds it."""
+    """Let the event loop go on until something has come about; tests/conftest.py ends a test that hangs."""
     while not condition():
         await asyncio.sleep(0.001)
 

@@ -15,7 +15,7 @@ import pytest
 from app.errors import NotReady, Unimplemented, UnknownIndex, UnknownVersion
 from app.indexes import Indexes, LiveIndex
 from app.registry import Registry
-from models.indexes import IndexFolder, fingerprint
+from models.indexes import IndexFolder
 from models.repository import ModelRepository, VersionFolder
 from tests import indexes as made
 from tests.app.conftest import publish as publish_model
@@ -28,7 +28,7 @@ def publish(version: VersionFolder, vectors: np.ndarray = EMBEDDINGS, **changes:
     """An index of what that version, whose engine is the fake one, says of pictures."""
     root = version.path.parents[1]
     manifest = ModelRepository(root).read(version)
-    named = {"model": version.name, "version": version.version, "model_sha256": fingerprint(manifest)}
+    named = {"model": version.name, "version": version.version, "model_sha256": manifest.fingerprint}
     return made.publish(root, vectors, **(named | changes))
 
 

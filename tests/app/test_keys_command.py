@@ -93,6 +93,20 @@ def test_one_command_writes_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (tmp_path / "keys.new").exists()
 
 
+def test_what_the_next_command_has_begun_to_write_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "keys", Path.replace
+
+    def replace_and_begin(aside: Path, target: Path) -> None:
+        replace(aside, target)
+        aside.write_text("of the next one")
+
+    monkeypatch.setattr(Path, "replace", replace_and_begin)
+    _new(capsys, "web", path)
+    assert (tmp_path / "keys.new").read_text() == "of the next one"
+
+
 def test_file_behind_a_link_is_changed_and_the_link_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "there").mkdir()
     link = tmp_path / "keys"

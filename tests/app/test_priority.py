@@ -11,8 +11,8 @@ import pytest
 
 from app import priority
 from app.inference import decode
-from app.inference.batcher import Device
 from app.inference.decode import Decoder
+from app.inference.device import Device
 from models.manifest import InputSpec
 from tests.app.conftest import FakeEngine, publish, serving
 

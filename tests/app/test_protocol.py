@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvicorn
+from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.refusal import GATE
@@ -23,13 +26,15 @@ class _Site:
 
     def __init__(self) -> None:
         self.passed: list[str] = []
+        self.answer = b"come in"
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.passed.append(scope["path"])
         await self.may_answer.wait()
-        await Response(b"come in")(scope, receive, send)
+        body = await Request(scope, receive).body() if scope["path"] == "/echo" else self.answer
+        await Response(body)(scope, receive, send)
 
     def gate(self, scope: Any) -> Response | None:
         return Response(b"no room", 429, {"retry-after": "1"}) if scope["path"] == "/full" else None
@@ -150,14 +155,14 @@ async def test_head_that_takes_too_long_is_refused(monkeypatch) -> None:
 
 
 async def test_head_in_two_pieces_stops_the_clock(monkeypatch) -> None:
-    monkeypatch.setattr(GatedProtocol, "head_timeout_s", 0.05)
+    monkeypatch.setattr(GatedProtocol, "head_timeout_s", 0.3)
     site = _Site()
     site.may_answer.clear()
     async with _connected(site) as (writer, read):
         writer.write(_ROOM[:10])
         await asyncio.sleep(0.01)
         writer.write(_ROOM[10:])
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
         site.may_answer.set()
         assert (await read())[::2] == (200, b"come in")
 
@@ -193,6 +198,65 @@ async def test_idle_connection_is_closed_whatever_came_before(sent: bytes, answe
         writer.write(then)
         with pytest.raises(asyncio.IncompleteReadError):  # or this would wait for ever
             await read()
+
+
+@pytest.mark.parametrize("to", [b"h2c", b"websocket"])
+async def test_offer_of_another_protocol_is_passed_over_and_its_body_read(to: bytes) -> None:
+    """Java's HttpClient makes one with its first request; a body of its own must never be a request of another's."""
+    offer = b"POST /echo HTTP/1.1\r\nconnection: Upgrade\r\nupgrade: %s\r\ncontent-length: %d\r\n\r\n"
+    offer %= (to, len(_ROOM))
+    site = _Site()
+    async with _connected(site) as (writer, read):
+        writer.write((offer + _ROOM) * 500 + offer)
+        bodies = [(await read())[2] for _ in range(500)]
+        writer.write(_ROOM + _ROOM)
+        assert [*bodies, (await read())[2], (await read())[2]] == [_ROOM] * 501 + [b"come in"]
+    assert site.passed == ["/echo"] * 501 + ["/room"]
+
+
+async def test_caller_that_does_not_read_its_answer_is_left(monkeypatch) -> None:
+    monkeypatch.setattr(GatedProtocol, "read_timeout_s", 0.1)
+    site = _Site()
+    site.answer = bytes(2**24)  # more than the sockets hold
+    async with _connected(site) as (writer, read):
+        writer.transport.pause_reading()
+        writer.write(_ROOM)
+        await asyncio.sleep(0.3)
+        writer.transport.resume_reading()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await read()
+
+
+def test_caller_that_reads_slowly_is_waited_for() -> None:
+    timers: list[Callable[[], None]] = []
+    unread, left = [100], []
+
+    def call_later(_: float, then: Callable[..., None], *arguments: Any) -> Any:
+        timers.append(partial(then, *arguments))
+        return SimpleNamespace(cancel=lambda: None)
+
+    config = uvicorn.Config(_Site(), http=GatedProtocol, ws="none", log_config=None)
+    config.load()
+    loop: Any = SimpleNamespace(call_later=call_later)
+    made = GatedProtocol(config, uvicorn.Server(config).server_state, {}, loop)
+    transport: Any = SimpleNamespace(
+        get_extra_info=lambda _: None, get_write_buffer_size=lambda: unread[0], abort=lambda: left.append(True)
+    )
+    made.connection_made(transport)
+    made.pause_writing()
+    for unread[0] in (90, 80):
+        timers[-1]()
+        assert not left
+    timers[-1]()
+    assert left
+
+
+async def test_tunnel_to_elsewhere_is_refused() -> None:
+    site = _Site()
+    async with _connected(site) as (writer, read):
+        writer.write(b"CONNECT example.com:80 HTTP/1.1\r\nhost: x\r\n\r\n" + _ROOM)
+        assert (await read())[0] == 400
+    assert site.passed == []
 
 
 async def test_head_and_body_of_an_answer_are_sent_at_once() -> None:

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
-from app.inference.batcher import Batcher, Device
+from app.inference.batcher import Batcher
+from app.inference.device import Device
 from app.inference.engines import EngineFactory
+from app.inference.engines.base import Engine
 from app.inference.explain import Explainer
 from app.registry import LiveVersion, Registry
+from models.files import Contents, contents
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 from tests.app.conftest import FakeEngine, HeldEngine, publish, rewrite_manifest, shades, until
@@ -26,13 +29,14 @@ from tests.app.conftest import FakeEngine, HeldEngine, publish, rewrite_manifest
 @asynccontextmanager
 async def _registry(root: Path, load_engine: EngineFactory = FakeEngine, **options: Any) -> AsyncIterator[Registry]:
     device = Device()
-    make = partial(
-        lambda engine, manifest: Batcher(
+
+    def batcher(engine: Engine, manifest: Manifest) -> Batcher:
+        return Batcher(
             engine, device, max_batch_size=2, batch_wait_s=0, queue_size=9, observe=lambda size, failed: None
         )
-    )
+
     registry = Registry(
-        ModelRepository(root), load_engine, make, lambda engine, _: Explainer(engine, device), 2, **options
+        ModelRepository(root), load_engine, batcher, lambda engine, _: Explainer(engine, device), 2, **options
     )
     try:
         yield registry
@@ -100,6 +104,30 @@ async def test_nothing_answers_before_the_repository_was_gone_through(tmp_path: 
         await refreshing
         assert registry.ready
         assert registry.get().folder.name == "imagenet"
+
+
+async def test_no_more_than_two_versions_are_loaded_at_a_time(tmp_path: Path) -> None:
+    """Each of them takes memory and cores that are needed for answers."""
+    leave = threading.Semaphore(0)
+    loading: list[int] = []
+
+    def load(folder: VersionFolder, manifest: Manifest) -> FakeEngine:
+        loading.append(folder.version)
+        assert leave.acquire(timeout=20)
+        return FakeEngine()
+
+    for version in range(1, 6):
+        publish(tmp_path, version=version)
+    async with _registry(tmp_path, load) as registry:
+        refreshing = asyncio.create_task(registry.refresh())
+        for done in range(4):
+            await until(lambda done=done: len(loading) == done + 2)  # type: ignore[misc]
+            await asyncio.sleep(0.01)  # in which a third would begin
+            assert len(loading) == done + 2
+            leave.release()
+        leave.release(5)
+        await refreshing
+        assert len(_versions(registry)) == 5
 
 
 @pytest.mark.parametrize(
@@ -198,14 +226,13 @@ async def test_version_that_goes_while_it_is_looked_at_keeps_no_other_from_being
 ) -> None:
     publish(tmp_path, "cups")
     publish(tmp_path, "mugs")
-    contents = ModelRepository.contents
 
-    def gone(repository: ModelRepository, folder: VersionFolder) -> Any:
-        if folder.name == "cups":
+    def gone(folder: Path) -> Contents:
+        if folder == tmp_path / "cups" / "1":
             raise FileNotFoundError("cups/1/saved_model.pb")
-        return contents(repository, folder)
+        return contents(folder)
 
-    monkeypatch.setattr(ModelRepository, "contents", gone)
+    monkeypatch.setattr("app.registry.contents", gone)
     async with _registry(tmp_path) as registry:
         await registry.refresh()
         assert (_versions(registry), registry.ready) == ([("mugs", 1)], True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import resource
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from app import server
 from app.inference.engines.base import EngineError
-from app.observability import METRICS_FOLDER
+from app.metrics import METRICS_FOLDER
 from app.registry import Registry
 from app.settings import Settings
 
@@ -115,6 +116,17 @@ def test_server_gets_the_settings_and_ends_with_0(monkeypatch: pytest.MonkeyPatc
     assert (config.access_log, config.log_config, config.server_header) == (False, None, False)
 
 
+def test_as_many_files_may_be_open_as_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        _serve(monkeypatch, lambda *_: None, Settings())
+        allowed, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (allowed > 512, hard) == (True, before[1])
+
+
 def test_port_that_is_taken_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any) -> None:
         raise SystemExit(3)
@@ -134,15 +146,17 @@ def _sockets(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return bound
 
 
-@pytest.mark.parametrize(("metrics_port", "expected"), [(None, None), (82, [81, 82])])
-def test_metrics_get_a_socket_of_their_own_where_they_have_a_port(
-    metrics_port: int | None, expected: list[int] | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("host", "metrics_port", "expected"), [("127.0.0.1", None, None), ("127.0.0.1", 82, [81, 82]), ("::", None, [81])]
+)
+def test_sockets_are_made_here_for_metrics_that_have_a_port_and_for_ipv6(
+    host: str, metrics_port: int | None, expected: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound, given = _sockets(monkeypatch), []
-    settings = Settings(host="::1", port=81, metrics_port=metrics_port)
+    settings = Settings(host=host, port=81, metrics_port=metrics_port)
     assert _serve(monkeypatch, lambda _, sockets: given.append(sockets), settings) == 0
     assert given == [expected]
-    assert bound == [("::1", port) for port in expected or ()]
+    assert bound == [(host, port) for port in expected or ()]
 
 
 def test_engine_that_cannot_be_had_is_raised_before_anything_is_served(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,13 @@
-"""One browser for the tests of this folder, a new profile for each, and the services whose page it opens."""
+"""One browser and few tabs for the tests of this folder, and the services whose page they open."""
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Playwright, Request, expect, sync_playwright
 
+from app import keys
 from tests.browser import installed
 from tests.browser.painted import write_models
 from tests.e2e.service import Service
@@ -45,74 +45,112 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="package")
-def painted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("painted")
-    write_models(root)
-    return root
-
-
-@pytest.fixture
-def start_painted(tmp_path: Path, painted_models: Path) -> Iterator[Callable[..., Service]]:
-    """Starts services with the engine of `painted.py`, and stops them at the end of the test."""
+def start_painted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """Starts services with the engine of `painted.py` on one repository, and stops them after the last test."""
+    folder = tmp_path_factory.mktemp("painted")
+    write_models(folder / "models")
     started: list[Service] = []
 
     def start(port: int | None = None, *, wait: bool = True, **environment: str) -> Service:
         service = Service(
-            tmp_path / f"log-{len(started)}.jsonl",
+            folder / f"log-{len(started)}.jsonl",
             "tests.browser.painted",
             port=port,
-            **{"DRAIN_DELAY_S": "0", "MODEL_REPOSITORY": str(painted_models), **environment},
+            **{"DRAIN_DELAY_S": "0", "MODEL_REPOSITORY": str(folder / "models"), **environment},
         )
         started.append(service)
         return service.wait_until_ready() if wait else service
 
     yield start
     for service in started:
+        service.process.terminate()  # all of them, before the first is waited for
+    for service in started:
         service.stop()
 
 
 @pytest.fixture(scope="package")
-def painted(tmp_path_factory: pytest.TempPathFactory, painted_models: Path) -> Iterator[Service]:
+def painted(start_painted: Callable[..., Service]) -> Service:
     """One such service, for the tests that leave it as it was."""
-    log = tmp_path_factory.mktemp("painted-log") / "log.jsonl"
-    service = Service(log, "tests.browser.painted", DRAIN_DELAY_S="0", MODEL_REPOSITORY=str(painted_models))
-    yield service.wait_until_ready()
-    service.stop()
+    return start_painted()
+
+
+@pytest.fixture(scope="package")
+def key() -> str:
+    return keys.new_key()
+
+
+@pytest.fixture(scope="package")
+def locked(start_painted: Callable[..., Service], key: str) -> Service:
+    """One that answers this key alone."""
+    return start_painted(API_KEYS=keys.line_of("page", keys.hashed(key.encode())))
+
+
+@pytest.fixture(scope="package")
+def tab(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """A tab for each set of Playwright's options of contexts, kept for the next test: a new one costs twice a visit."""
+    tabs: dict[str, Page] = {}
+
+    def one(**options: Any) -> Page:
+        key = repr(sorted(options.items()))
+        if key not in tabs:
+            context = browser.new_context(reduced_motion="reduce", **options)
+            context.set_default_timeout(PATIENCE_MS)
+            tabs[key] = context.new_page()
+        return tabs[key]
+
+    yield one
+    for page in tabs.values():
+        page.context.close()
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Opens the page of a service in a profile of its own, with the given options of Playwright's contexts.
+def open_page(tab: Callable[..., Page]) -> Iterator[OpenPage]:
+    """Opens the page of a service, as if for the first time, in a tab with the given options.
 
     It is given once it shows what the selector `until` says. What the browser complains of in its console, violations
-    of the page's policy among it, fails the test, unless it holds one of the words in `expected`.
+    of the page's policy among it, fails the test, unless it holds one of the words in `expected`; so do dialogs made by
+    scripts, and requests to anywhere but the service.
     """
-    contexts = []
+    opened: list[tuple[Page, dict[str, Any]]] = []
     complaints: list[str] = []
 
     def open_one(
         service: Service, *, expected: tuple[str, ...] = (), until: str = "#model option", **options: Any
     ) -> Page:
-        context = browser.new_context(base_url=service.address, reduced_motion="reduce", **options)
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE_MS)
-
         def complain(text: str) -> None:
             if not any(word in text for word in expected):
                 complaints.append(text)
 
-        def listen(message: ConsoleMessage) -> None:
+        def on_console(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning"):
                 complain(message.text)
 
-        context.on("console", listen)
-        context.on("weberror", lambda error: complain(str(error.error)))
-        page = context.new_page()
-        page.goto("/")
+        def on_dialog(dialog: Dialog) -> None:
+            complain(f"dialog: {dialog.message}")
+            dialog.dismiss()
+
+        def on_request(request: Request) -> None:
+            if not request.url.startswith(f"{service.address}/"):
+                complain(f"asked elsewhere: {request.url}")
+
+        page = tab(**options)
+        listeners = {
+            "console": on_console,
+            "pageerror": lambda error: complain(str(error)),
+            "dialog": on_dialog,
+            "request": on_request,
+        }
+        for event, listener in listeners.items():
+            page.on(event, listener)
+        opened.append((page, listeners))
+        page.goto(f"{service.address}/")
         expect(page.locator(until)).not_to_have_count(0)
         return page
 
     yield open_one
-    for context in contexts:
-        context.close()
+    for page, listeners in opened:
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
+        page.evaluate("sessionStorage.clear()")
+        page.goto("about:blank")
     assert complaints == []

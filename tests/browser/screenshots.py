@@ -44,7 +44,7 @@ def renew(service: Service) -> None:
                 expect(page.locator("#verdict")).to_contain_text("espresso")
                 expect(page.locator("#heat:not([width='1'])")).to_be_visible()
                 if scheme == "dark":
-                    page.get_by_label("caltech101 1", exact=True).check(force=True)
+                    page.locator("#compare-versions label", has_text="caltech101 1").click()
                     expect(page.locator("#columns article")).to_have_count(2)
                     page.locator("#compare").scroll_into_view_if_needed()
                 _write(page.screenshot(animations="disabled"), SHOWN / f"{scheme}.png")

@@ -1,31 +1,13 @@
 """A service that wants a key: the page asks for it, keeps it for its tab, and sends it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from app import keys
 from tests.browser.files import shade
 from tests.browser.test_details import run
 from tests.e2e.service import Service
-
-KEY = keys.new_key()
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory, painted_models: Path) -> Iterator[Service]:
-    """A service that answers `KEY` alone."""
-    service = Service(
-        tmp_path_factory.mktemp("locked") / "log.jsonl",
-        "tests.browser.painted",
-        DRAIN_DELAY_S="0",
-        MODEL_REPOSITORY=str(painted_models),
-        API_KEYS=keys.line_of("page", keys.hashed(KEY.encode())),
-    )
-    yield service.wait_until_ready()
-    service.stop()
 
 
 @pytest.fixture
@@ -40,11 +22,11 @@ def give(page: Page, key: str) -> None:
     page.get_by_role("button", name="Use it").click()
 
 
-def test_key_is_asked_for_sent_and_kept_for_the_tab(asked: Page, tmp_path: Path) -> None:
+def test_key_is_asked_for_sent_and_kept_for_the_tab(asked: Page, key: str, tmp_path: Path) -> None:
     give(asked, "dmt_wrong")
     expect(asked.locator("#key-reason")).to_contain_text("key")
     expect(asked.locator("#key-dialog")).to_be_visible()
-    give(asked, KEY)
+    give(asked, key)
     expect(asked.locator("#key-dialog")).to_be_hidden()
     expect(asked.locator("#model option")).to_have_count(2)
     asked.reload()
@@ -52,27 +34,27 @@ def test_key_is_asked_for_sent_and_kept_for_the_tab(asked: Page, tmp_path: Path)
     picture = shade(220)
     asked.set_input_files("#choose", picture)
     expect(asked.locator("#verdict")).to_have_text("Very likely bright")
-    assert KEY not in asked.url
+    assert key not in asked.url
     assert asked.evaluate("[localStorage.length, document.cookie]") == [0, ""]
 
     command = asked.locator("#curl").text_content() or ""
-    assert KEY not in command
+    assert key not in command
     (tmp_path / picture["name"]).write_bytes(picture["buffer"])
-    assert run(command, tmp_path, DEMITASSE_KEY=KEY)["predictions"][0]["label"] == "bright"
+    assert run(command, tmp_path, DEMITASSE_KEY=key)["predictions"][0]["label"] == "bright"
 
 
-def test_key_is_forgotten_when_told(asked: Page) -> None:
-    give(asked, KEY)
+def test_key_is_forgotten_when_told(asked: Page, key: str) -> None:
+    give(asked, key)
     expect(asked.locator("#model option")).to_have_count(2)
     asked.get_by_role("button", name="Forget the API key").click()
     asked.set_input_files("#choose", shade(220))
     expect(asked.locator("#key-dialog")).to_be_visible()
 
 
-def test_page_without_a_key_says_what_is_missing_and_asks_again(asked: Page) -> None:
+def test_page_without_a_key_says_what_is_missing_and_asks_again(asked: Page, key: str) -> None:
     asked.keyboard.press("Escape")
     expect(asked.locator("#trouble-text")).to_have_text("This service answers only with an API key.")
     asked.click("#retry")
-    give(asked, KEY)
+    give(asked, key)
     expect(asked.locator("#trouble")).to_be_hidden()
     expect(asked.locator("#model option")).to_have_count(2)

@@ -23,7 +23,9 @@ def test_cards_tell_what_the_manifests_say(shipped, open_page) -> None:
             expect(card).to_contain_text("not measured")
         else:
             value, low, high = (re.escape(f"{accuracy[key]:.1%}"[:-1]) for key in ("value", "low", "high"))
-            expect(card).to_contain_text(re.compile(rf"{value}\s%\s{low}\s% to {high}\s%, {accuracy['n']:,} pictures"))
+            expect(card).to_contain_text(
+                re.compile(rf"{value}\s%\s\({low}\s% to {high}\s%\) of {accuracy['n']:,} pictures")
+            )
         bins = manifest["calibration"].get("reliability", [])
         expect(card.locator(".reliability .bin")).to_have_count(len(bins))
         if not bins:
@@ -50,7 +52,7 @@ def test_classes_of_a_model_can_be_read(painted, open_page) -> None:
 def test_models_that_agree_are_compared(painted, open_page) -> None:
     page = open_page(painted)
     page.set_input_files("#choose", shade(220))
-    page.get_by_label("plain 1", exact=True).check(force=True)
+    page.locator("#compare-versions label", has_text="plain 1").click()
     expect(page.locator("#agreement")).to_have_text("They agree: bright.")
     expect(page.locator("#columns article")).to_have_count(2)
     expect(page.locator("#columns .mark.same")).to_have_text("Agrees, as sure")
@@ -59,9 +61,9 @@ def test_models_that_agree_are_compared(painted, open_page) -> None:
 def test_models_that_differ_are_compared(shipped, open_page) -> None:
     page = open_page(shipped)
     page.set_input_files("#choose", PICTURES / "espresso_cup.jpg")
-    page.get_by_label("caltech101 1", exact=True).check(force=True)
+    page.locator("#compare-versions label", has_text="caltech101 1").click()
     expect(page.locator("#columns article")).to_have_count(2)
     expect(page.locator("#agreement")).to_have_text("Each says something else.")
     expect(page.locator("#columns .mark")).to_have_text("Differs: has no class espresso")
-    page.get_by_label("caltech101 1", exact=True).uncheck(force=True)
+    page.locator("#compare-versions label", has_text="caltech101 1").click()
     expect(page.locator("#columns article")).to_have_count(0)

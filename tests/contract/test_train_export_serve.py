@@ -2,11 +2,14 @@
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
 from app.inference.engines import factory
@@ -16,10 +19,10 @@ from models.manifest import InputSpec, Label, Manifest
 from models.preprocess import load_image
 from models.repository import ModelRepository, VersionFolder
 from training import evaluate, index
-from training.data import Dataset, Split
 from training.pictures import of_folder
 from training.recipe import Recipe
 from training.run import run
+from training.splits import Dataset, Split
 
 LABELS = ("red", "green", "blue")
 RECIPE = Recipe(
@@ -74,19 +77,26 @@ def pictures() -> list[bytes]:
     return encoded
 
 
+@asynccontextmanager
+async def _client(settings: Settings) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """The application, all versions of it live, and a client in the same process."""
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
+    ):
+        while not app.state.registry.ready:
+            assert app.state.registry.refused == {}
+            await asyncio.sleep(0.01)
+        yield app, client
+
+
 def _serve(repository: ModelRepository, pictures: list[bytes], **settings: object) -> tuple[str, list[dict]]:
     """All pictures at once through the application. Returns the precision that served, and the answers."""
 
     async def post_all() -> tuple[str, list[dict]]:
-        app = create_app(Settings(model_repository=repository.root, **settings))
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
-        ):
-            while not app.state.registry.ready:
-                assert app.state.registry.refused == {}
-                await asyncio.sleep(0.01)
+        async with _client(Settings(model_repository=repository.root, **settings)) as (app, client):
             posts = (client.post("/predict?top_k=3", files={"file": picture}) for picture in pictures)
             answers = await asyncio.gather(*posts)
             precision = app.state.registry.get().engine.precision
@@ -158,13 +168,9 @@ def test_each_picture_of_an_index_is_the_nearest_to_itself_on_every_engine(
     index.run(index.Plan("pictures"), of_folder(tmp_path, hold_out=False), repository, folder, manifest)
 
     async def post_all() -> list[dict]:
-        app = create_app(Settings(model_repository=repository.root, engine=engine, reload_interval_s=0.1))
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
-        ):
-            while not app.state.registry.ready or not app.state.indexes.live:
+        settings = Settings(model_repository=repository.root, engine=engine, reload_interval_s=0.1)
+        async with _client(settings) as (app, client):
+            while not app.state.indexes.live:
                 await asyncio.sleep(0.01)
             posts = (client.post("/similar?index=pictures&k=3", files={"file": picture}) for picture in pictures)
             return [answer.json() for answer in await asyncio.gather(*posts)]
@@ -175,14 +181,17 @@ def test_each_picture_of_an_index_is_the_nearest_to_itself_on_every_engine(
     assert max(found["distance"] for found in nearest) < 1e-3
 
 
-def test_shipped_models_agree_with_evaluate_on_a_photo(pictures) -> None:
+def test_shipped_models_agree_with_evaluate_on_a_photo() -> None:
     root = Path(__file__).parents[2]
     photo = (root / "tests" / "pictures" / "cat.jpg").read_bytes()
-    for folder in ModelRepository(root / "models").versions():
-        manifest = ModelRepository(root / "models").read(folder)
+    repository = ModelRepository(root / "models")
+    folders = repository.versions()
+    served = {engine: _top(repository, photo, folders, engine) for engine in ("openvino", "tensorflow")}
+    for folder in folders:
+        manifest = repository.read(folder)
         expected = evaluate.predict(folder.path, load_image(photo, manifest.input)[None])[0]
-        for engine in ("openvino", "tensorflow"):
-            found = _top(root / "models", photo, folder, engine)
+        for answers in served.values():
+            found = answers[folder]
             np.testing.assert_allclose(
                 [p["confidence"] for p in found],
                 expected[[p["class_id"] for p in found]],
@@ -191,18 +200,19 @@ def test_shipped_models_agree_with_evaluate_on_a_photo(pictures) -> None:
             )
 
 
-def _top(root: Path, photo: bytes, folder: VersionFolder, engine: str) -> list[dict]:
-    async def post() -> list[dict]:
-        app = create_app(Settings(model_repository=root, engine=engine, precision="f32", default_model=folder.name))
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
-        ):
-            while not app.state.registry.ready:
-                await asyncio.sleep(0.01)
-            answer = await client.post(f"/predict?top_k=10&version={folder.version}", files={"file": photo})
-        predictions: list[dict] = answer.json()["predictions"]
+def _top(
+    repository: ModelRepository, photo: bytes, folders: list[VersionFolder], engine: str
+) -> dict[VersionFolder, list[dict]]:
+    """What each version says, all of them live at once."""
+
+    async def post(client: httpx.AsyncClient, folder: VersionFolder) -> list[dict]:
+        address = f"/predict?top_k=10&model={folder.name}&version={folder.version}"
+        predictions: list[dict] = (await client.post(address, files={"file": photo})).json()["predictions"]
         return predictions
 
-    return asyncio.run(post())
+    async def post_all() -> dict[VersionFolder, list[dict]]:
+        settings = Settings(model_repository=repository.root, engine=engine, precision="f32", max_batch_size=1)
+        async with _client(settings) as (_, client):  # of one, so that no other size is warmed up
+            return {folder: await post(client, folder) for folder in folders}
+
+    return asyncio.run(post_all())

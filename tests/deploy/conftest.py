@@ -4,8 +4,7 @@ import json
 import os
 import re
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +38,27 @@ def filled(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def ask_vendor() -> Callable[[str, Path], Any]:
-    """What vendors.py says, by kind, of a file."""
+def ask_vendor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Path], Any]]:
+    """What vendors.py says, by kind, of a file: one process for all, for its libraries take seconds to be imported."""
     python = ROOT / ".venv-deploy" / "bin" / "python"
     if not python.exists():
         pytest.fail(f"the vendors' tools are not installed in {python.parents[1]}; `make test` does that")
+    home = tmp_path_factory.mktemp("vendors")
+    command = [python, Path(__file__).with_name("vendors.py")]
+    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    with subprocess.Popen(
+        command, cwd=home, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as vendors:
+        assert vendors.stdin is not None
+        assert vendors.stdout is not None
+        asking, answers = vendors.stdin, vendors.stdout
 
-    def ask(kind: str, path: Path) -> Any:
-        command = [python, Path(__file__).with_name("vendors.py"), kind, path]
-        env = {"PATH": os.environ["PATH"], "HOME": str(path.parent)}
-        done = subprocess.run(command, cwd=path.parent, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        sys.stderr.write(done.stderr)
-        return json.loads(done.stdout)
+        def ask(kind: str, path: Path) -> Any:
+            asking.write(f"{kind} {path}\n")
+            asking.flush()
+            answer = answers.readline()
+            assert answer, "the vendors' tools have ended; see stderr"
+            return json.loads(answer)
 
-    return ask
+        yield ask
+        asking.close()

@@ -1,6 +1,7 @@
-"""`.venv-deploy/bin/python tests/deploy/vendors.py KIND FILE`: what a vendor's own tool or model says of a file.
+"""`.venv-deploy/bin/python tests/deploy/vendors.py`: what a vendor's own tool or model says of a file.
 
-Prints JSON: a list of complaints, which is empty where there are none; for `promql`, what the expressions ask for.
+For each line `KIND FILE` that it reads it prints a line of JSON: a list of complaints, which is empty where there are
+none; for `promql`, what the expressions ask for.
 It runs in an environment of its own, in which nothing of the service is installed.
 """
 
@@ -171,5 +172,7 @@ def _differences(written: Any, read: Any, at: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    kind, file = sys.argv[1:]
-    sys.stdout.write(json.dumps(globals()[kind.replace("-", "_")](Path(file))))
+    for line in sys.stdin:
+        kind, _, file = line.rstrip("\n").partition(" ")
+        sys.stdout.write(json.dumps(globals()[kind.replace("-", "_")](Path(file))) + "\n")
+        sys.stdout.flush()

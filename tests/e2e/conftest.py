@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.service import PICTURES, Service
+from tests.e2e.service import PICTURES, ROOT, Service
 
 
 @pytest.fixture
@@ -30,6 +30,24 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(tmp_path_factory.mktemp("shipped") / "log.jsonl", DRAIN_DELAY_S="0").wait_until_ready()
     yield service
     service.stop()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A repository with the smallest shipped model alone, for services that are started for one test."""
+    return _with_only("mnist", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A repository with the default model alone."""
+    return _with_only("imagenet", tmp_path_factory)
+
+
+def _with_only(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp(model)
+    (root / model).symlink_to(ROOT / "models" / model)
+    return str(root)
 
 
 @pytest.fixture(scope="session")

@@ -28,14 +28,6 @@ def _keys(*arguments: str, file: Path) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> str:
-    """A repository with the smallest shipped model alone."""
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "mnist").symlink_to(ROOT / "models" / "mnist")
-    return str(tmp_path / "models")
-
-
 def _answers(service: Service, *requests: bytes) -> list[bytes]:
     """What comes over one connection for each of these, sent as they are; the last one asks for its end."""
     with socket.create_connection(("127.0.0.1", service.port), PATIENCE_S) as connection:

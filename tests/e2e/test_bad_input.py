@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from tests.app.conftest import png
 from tests.e2e.service import Service
 
 Send = Callable[[httpx.Client, bytes], httpx.Response]
@@ -129,8 +130,8 @@ def test_upload_of_200_mb_is_refused_with_memory_flat(shipped: Service, espresso
     assert shipped.http.post("/predict", files={"file": espresso}).status_code == 200
 
 
-def test_full_queue_answers_429_at_once_and_recovers(start, espresso: bytes) -> None:
-    service = start(QUEUE_SIZE="1").wait_until_ready()
+def test_full_queue_answers_429_at_once_and_recovers(start, imagenet: str, espresso: bytes) -> None:
+    service = start(MODEL_REPOSITORY=imagenet, QUEUE_SIZE="1").wait_until_ready()
     with ThreadPoolExecutor(16) as callers:
         posts = [callers.submit(service.http.post, "/predict", files={"file": espresso}) for _ in range(64)]
         answers = [post.result() for post in posts]
@@ -141,8 +142,11 @@ def test_full_queue_answers_429_at_once_and_recovers(start, espresso: bytes) -> 
     assert service.http.post("/predict", files={"file": espresso}).status_code == 200
 
 
-def test_slow_uploads_keep_nobody_else_from_an_answer(start, espresso: bytes) -> None:
-    service = start(QUEUE_SIZE="2").wait_until_ready()
+def test_slow_uploads_keep_nobody_else_from_an_answer_and_those_beyond_the_memory_for_bodies_get_429(
+    start, small: str, espresso: bytes
+) -> None:
+    half = len(espresso) // 2
+    service = start(MODEL_REPOSITORY=small, QUEUE_SIZE="2", MAX_BODIES_BYTES=str(half)).wait_until_ready()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n"
     with ExitStack() as stack:
         for _ in range(20):
@@ -150,18 +154,14 @@ def test_slow_uploads_keep_nobody_else_from_an_answer(start, espresso: bytes) ->
             slow.sendall(head + b"x")
         in_progress = "demitasse_requests_in_progress 21.0"
         service.wait_for(lambda: in_progress in service.http.get("/metrics").text, "the slow ones")
-        assert service.http.post("/predict", files={"file": espresso}).status_code == 200
-
-
-def test_uploads_beyond_the_memory_for_bodies_answer_429(start, espresso: bytes) -> None:
-    service = start(MAX_BODIES_BYTES=str(len(espresso) // 2)).wait_until_ready()
+        assert service.http.post("/predict", content=png(7)).status_code == 200
     answer = service.http.post("/predict", content=espresso, headers={"content-type": "image/jpeg"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
     assert int(answer.headers["retry-after"]) == 1
 
 
-def test_deadline_answers_504(start, espresso: bytes) -> None:
-    service = start(REQUEST_TIMEOUT_MS="1").wait_until_ready()
+def test_deadline_answers_504(start, imagenet: str, espresso: bytes) -> None:
+    service = start(MODEL_REPOSITORY=imagenet, REQUEST_TIMEOUT_MS="1").wait_until_ready()
     answer = service.http.post("/predict", files={"file": espresso})
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "deadline_passed"

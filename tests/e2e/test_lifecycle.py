@@ -20,8 +20,10 @@ def test_start_says_address_models_and_a_command_to_paste(shipped: Service) -> N
     assert f"curl -F file=@tests/pictures/espresso_cup.jpg http://127.0.0.1:{shipped.port}/predict" in messages
 
 
-def test_sigterm_fails_readiness_first_answers_what_was_accepted_and_exits_0(start, espresso: bytes) -> None:
-    service = start(DRAIN_DELAY_S="1").wait_until_ready()
+def test_sigterm_fails_readiness_first_answers_what_was_accepted_and_exits_0(
+    start, imagenet: str, espresso: bytes
+) -> None:
+    service = start(MODEL_REPOSITORY=imagenet, DRAIN_DELAY_S="1").wait_until_ready()
     statuses: list[int] = []
     lost: list[httpx.TransportError] = []
     signalled = threading.Event()
@@ -56,8 +58,8 @@ def test_sigterm_fails_readiness_first_answers_what_was_accepted_and_exits_0(sta
     assert (set(statuses), lost) == ({200}, [])
 
 
-def test_request_whose_body_is_still_coming_is_answered_after_sigterm(start, espresso: bytes) -> None:
-    service = start().wait_until_ready()
+def test_request_whose_body_is_still_coming_is_answered_after_sigterm(start, imagenet: str, espresso: bytes) -> None:
+    service = start(MODEL_REPOSITORY=imagenet).wait_until_ready()
     headers = f"Host: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(espresso)}\r\n\r\n"
     head = f"POST /predict?top_k=1 HTTP/1.1\r\n{headers}"
     with socket.create_connection(("127.0.0.1", service.port), PATIENCE_S) as caller:
@@ -79,8 +81,8 @@ def _metrics(service: Service) -> str:
     return service.http.get("/metrics").text
 
 
-def test_ctrl_c_exits_0(start) -> None:
-    assert start(DRAIN_DELAY_S="30").wait_until_ready().stop(signal.SIGINT) == 0
+def test_ctrl_c_exits_0_at_once(start, small: str) -> None:
+    assert start(MODEL_REPOSITORY=small, DRAIN_DELAY_S="60").wait_until_ready().stop(signal.SIGINT) == 0
 
 
 def test_empty_repository_is_live_but_not_ready(start, tmp_path: Path, espresso: bytes) -> None:

@@ -107,8 +107,8 @@ def test_service_without_tensorflow_in_its_process(shipped: Service) -> None:
     assert "site-packages/tensorflow/" not in maps
 
 
-def test_both_engines_give_the_same_answer(shipped: Service, start, espresso: bytes) -> None:
-    tensorflow = start(ENGINE="tensorflow").wait_until_ready()
+def test_both_engines_give_the_same_answer(shipped: Service, start, imagenet: str, espresso: bytes) -> None:
+    tensorflow = start(MODEL_REPOSITORY=imagenet, ENGINE="tensorflow", MAX_BATCH_SIZE="1").wait_until_ready()
     served = tensorflow.http.get("/models/imagenet").json()["versions"][0]
     assert (served["engine"], served["precision"]) == ("tensorflow", "f32")
     theirs, ours = (

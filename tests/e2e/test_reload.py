@@ -3,64 +3,86 @@
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from models.files import file_sha256
 from models.manifest import GOLDEN_FILE, MANIFEST_FILE, Manifest
-from models.repository import ModelRepository, file_sha256
+from models.repository import ModelRepository
 from tests.e2e.service import ROOT, Service
 
 SHIPPED = ROOT / "models"
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A repository that holds the smallest shipped model."""
-    shutil.copytree(SHIPPED / "mnist" / "1", tmp_path / "models" / "mnist" / "1")
-    return tmp_path / "models"
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the smallest shipped model, in which each test has a model of its own."""
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(SHIPPED / "mnist" / "1", root / "mnist" / "1")
+    return root
 
 
-def _add(repository: Path, version: int, change: Callable[[Path, dict], None]) -> None:
-    """Copy version 1 aside, change it, and move it into place as another version."""
+@pytest.fixture(scope="module")
+def service(repository: Path) -> Iterator[Service]:
+    started = Service(repository / ".log", MODEL_REPOSITORY=str(repository), RELOAD_INTERVAL_S="0.1", DRAIN_DELAY_S="0")
+    yield started.wait_until_ready()
+    started.stop()
+
+
+def _as_it_is(folder: Path, document: dict) -> None:
+    """No change."""
+
+
+def _add(repository: Path, name: str, version: int, change: Callable[[Path, dict], None] = _as_it_is) -> None:
+    """Copy the shipped model aside, change it, and move it into place as a version of another one."""
     aside = repository / ".staging-by-hand"
     shutil.copytree(repository / "mnist" / "1", aside)
     document = json.loads((aside / MANIFEST_FILE).read_bytes())
-    document["version"] = version
+    document |= {"name": name, "version": version}
     change(aside, document)
     (aside / MANIFEST_FILE).write_text(json.dumps(document))
-    aside.rename(repository / "mnist" / str(version))
+    (repository / name).mkdir(exist_ok=True)
+    aside.rename(repository / name / str(version))
 
 
-def _start(start: Callable[..., Service], repository: Path) -> Service:
-    return start(MODEL_REPOSITORY=str(repository), RELOAD_INTERVAL_S="0.1").wait_until_ready()
+def _wait_for(service: Service, name: str, *versions: int) -> None:
+    service.wait_for(lambda: service.live().get(name) == list(versions), f"{name} to have {versions}")
 
 
-def test_published_version_is_served_without_a_restart_and_the_old_one_on_request(start, repository: Path) -> None:
-    service = _start(start, repository)
+def _answering(service: Service, query: str) -> int:
+    """The version."""
+    version: int = service.http.post(f"/predict?{query}", files={"file": _white_png()}).json()["version"]
+    return version
+
+
+def test_published_version_is_served_without_a_restart_and_the_old_one_on_request(
+    service: Service, repository: Path
+) -> None:
+    _add(repository, "published", 1)
     published = ModelRepository(repository)
-    folder = published.find("mnist", 1)
+    folder = published.find("published", 1)
     with published.staging() as staged:
         shutil.copytree(folder.path, staged, dirs_exist_ok=True)
         (staged / MANIFEST_FILE).unlink()
         assert published.publish(staged, published.read(folder)).version == 2
-    service.wait_for(lambda: service.live() == {"mnist": [1, 2]}, "version 2")
-    white = {"file": _white_png()}
-    assert service.http.post("/predict", files=white).json()["version"] == 2
-    assert service.http.post("/predict?version=1", files=white).json()["version"] == 1
+    _wait_for(service, "published", 1, 2)
+    assert _answering(service, "model=published") == 2
+    assert _answering(service, "model=published&version=1") == 1
 
 
-def test_version_taken_away_stops_and_the_one_before_it_answers(start, repository: Path) -> None:
-    _add(repository, 2, lambda folder, document: None)
-    service = _start(start, repository)
-    assert service.live() == {"mnist": [1, 2]}
-    shutil.rmtree(repository / "mnist" / "2")
-    service.wait_for(lambda: service.live() == {"mnist": [1]}, "version 2 to go")
-    assert service.http.post("/predict", files={"file": _white_png()}).json()["version"] == 1
-    assert service.http.post("/predict?version=2", files={"file": _white_png()}).status_code == 404
+def test_version_taken_away_stops_and_the_one_before_it_answers(service: Service, repository: Path) -> None:
+    for version in (1, 2):
+        _add(repository, "taken", version)
+    _wait_for(service, "taken", 1, 2)
+    shutil.rmtree(repository / "taken" / "2")
+    _wait_for(service, "taken", 1)
+    assert _answering(service, "model=taken") == 1
+    gone = service.http.post("/predict?model=taken&version=2", files={"file": _white_png()})
+    assert gone.status_code == 404
 
 
 def _missing_file(folder: Path, document: dict) -> None:
@@ -105,36 +127,36 @@ def _golden_of_another_model(folder: Path, document: dict) -> None:
     ],
 )
 def test_bad_version_is_refused_with_its_reason_and_the_rest_stays_up(
-    start, repository: Path, change: Callable[[Path, dict], None], reason: str
+    service: Service, repository: Path, change: Callable[[Path, dict], None], reason: str
 ) -> None:
-    service = _start(start, repository)
-    _add(repository, 2, change)
-    service.wait_for(lambda: "refused mnist version 2" in service.messages(), "the refusal")
-    line = next(line for line in service.log() if line["message"].startswith("refused"))
+    name = change.__name__.strip("_")
+    refused = f"refused {name} version 2"
+    for version, made in ((1, _as_it_is), (2, change)):
+        _add(repository, name, version, made)
+    service.wait_for(lambda: refused in service.messages(), "the refusal")
+    line = next(line for line in service.log() if line["message"].startswith(refused))
     assert line["level"] == "error"
     assert reason in line["message"]
-    assert service.live() == {"mnist": [1]}
+    _wait_for(service, name, 1)
     assert service.http.get("/health/ready").status_code == 200
-    assert service.http.post("/predict", files={"file": _white_png()}).status_code == 200
-    assert service.messages().count("refused mnist") == 1
+    assert _answering(service, f"model={name}") == 1
+    assert service.messages().count(refused) == 1
 
 
-def test_mended_version_is_taken_after_all(start, repository: Path) -> None:
-    service = _start(start, repository)
-    _add(repository, 2, _newer_schema)
-    service.wait_for(lambda: "refused mnist version 2" in service.messages(), "the refusal")
-    shutil.rmtree(repository / "mnist" / "2")
-    _add(repository, 2, lambda folder, document: None)
-    service.wait_for(lambda: service.live() == {"mnist": [1, 2]}, "version 2")
+def test_mended_version_is_taken_after_all(service: Service, repository: Path) -> None:
+    _add(repository, "mended", 1, _newer_schema)
+    service.wait_for(lambda: "refused mended version 1" in service.messages(), "the refusal")
+    shutil.rmtree(repository / "mended" / "1")
+    _add(repository, "mended", 1)
+    _wait_for(service, "mended", 1)
 
 
-def test_version_copied_in_by_hand_is_taken_once_it_is_complete(start, repository: Path) -> None:
-    service = _start(start, repository)
-    _add(repository, 2, _missing_file)
-    service.wait_for(lambda: "refused mnist version 2" in service.messages(), "the refusal")
+def test_version_copied_in_by_hand_is_taken_once_it_is_complete(service: Service, repository: Path) -> None:
+    _add(repository, "copied", 1, _missing_file)
+    service.wait_for(lambda: "refused copied version 1" in service.messages(), "the refusal")
     weights = Path("openvino") / "model.bin"
-    shutil.copy(repository / "mnist" / "1" / weights, repository / "mnist" / "2" / weights)
-    service.wait_for(lambda: service.live() == {"mnist": [1, 2]}, "version 2")
+    shutil.copy(repository / "mnist" / "1" / weights, repository / "copied" / "1" / weights)
+    _wait_for(service, "copied", 1)
 
 
 def test_shipped_manifests_are_whole(tmp_path: Path) -> None:

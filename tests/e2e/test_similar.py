@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from models.indexes import fingerprint
 from models.repository import ModelRepository
 from tests.e2e.service import ROOT
 from tests.indexes import embeddings, publish
@@ -15,7 +14,7 @@ from tests.indexes import embeddings, publish
 def _publish(root: Path, n: int, **changes: object) -> None:
     repository = ModelRepository(root)
     folder = repository.find("caltech101")
-    names = {"model": "caltech101", "version": folder.version, "model_sha256": fingerprint(repository.read(folder))}
+    names = {"model": "caltech101", "version": folder.version, "model_sha256": repository.read(folder).fingerprint}
     publish(root, np.abs(embeddings(n, 1280)), **(names | changes))
 
 

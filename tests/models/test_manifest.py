@@ -197,3 +197,12 @@ def test_fractions_lie_between_0_and_1() -> None:
 def test_a_manifest_from_before_reliability_diagrams_has_none() -> None:
     older = document(calibration={**FITTED, "before": [METRIC], "after": [METRIC]})
     assert Manifest.model_validate(older).calibration.reliability == ()
+
+
+def test_a_fingerprint_tells_versions_of_one_number_apart() -> None:
+    def fingerprint(graph: str, weights: str, description: str = "") -> str:
+        files = {"saved_model.pb": graph, "variables/a": weights}
+        return Manifest.model_validate(document(files=files, description=description)).fingerprint
+
+    assert fingerprint(SHA, SHA, "first") == fingerprint(SHA, SHA, "second")
+    assert len({fingerprint(SHA, SHA), fingerprint(SHA, SHA[::-1]), fingerprint(SHA[::-1], SHA)}) == 3

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models import nearest
-from models.indexes import IndexFolder, IndexManifest, IndexStore, InvalidIndex, Kind
+from models.index_manifest import IndexManifest, Kind
+from models.indexes import IndexFolder, IndexStore, InvalidIndex
 from models.nearest import FaissMissing, Nearest, ParameterError
 from models.repository import ModelRepository
 from tests.indexes import embeddings, publish

@@ -452,21 +452,6 @@ def test_staging_folders_are_removed_when_they_are_older_than_a_day(tmp_path: Pa
     assert check_all(tmp_path) == [("cups", 1)]
 
 
-def test_contents_change_with_any_file_of_the_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "1"
-    (folder / "variables").mkdir(parents=True)
-    (folder / "manifest.json").write_text("{}")
-    repository = ModelRepository(tmp_path)
-    (found,) = repository.versions()
-    before = repository.contents(found)
-    assert before == repository.contents(found)
-    (folder / "variables" / "data").write_bytes(b"half")
-    between = repository.contents(found)
-    assert between != before
-    (folder / "variables" / "data").write_bytes(b"all of it")
-    assert repository.contents(found) not in (before, between)
-
-
 def test_labels_move_from_version_to_version_and_go(tmp_path: Path) -> None:
     publish(tmp_path)
     publish(tmp_path)

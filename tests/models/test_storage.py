@@ -1,5 +1,6 @@
 """A repository in object storage: an S3 server on loopback, and a folder, which fsspec opens the same way."""
 
+import errno
 import json
 import logging
 import shutil
@@ -253,6 +254,25 @@ def test_transfer_that_breaks_leaves_the_version_for_the_next_time(
     assert not list(root.glob(".staging-*"))
     Mirror(url, root).refresh()
     assert check_all(root) == [("cups", 1)]
+
+
+def test_folder_that_is_full_is_named(
+    local: ModelRepository,
+    tmp_path: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As /dev/shm is, of which containers have 64 MB: it is not the storage that can't be read."""
+    url = f"file://{tmp_path}/remote"
+    upload(local, publish(local.root, "a"), url)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    _wrap(monkeypatch, get=full)
+    Mirror(url, root).refresh()
+    assert f"/cups/1 is not taken: there is no room for it in {root}" in caplog.text
 
 
 def test_copy_that_was_damaged_while_nobody_looked_is_made_again(

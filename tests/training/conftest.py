@@ -8,8 +8,8 @@ import pytest
 from models.manifest import InputSpec, Label
 from models.repository import ModelRepository
 from training import checkpoint, run
-from training.data import Dataset, Split
 from training.recipe import Recipe
+from training.splits import Dataset, Split
 
 
 def _quarters(n: int, seed: int) -> Split:

@@ -22,8 +22,9 @@ import tensorflow as tf
 from keras.applications.resnet50 import ResNet50, preprocess_input
 from scipy.special import softmax
 
+from models.files import file_sha256
 from models.manifest import Architecture, Calibration, Decision, InputSpec, Manifest, Pretrained, Provenance
-from models.repository import InvalidVersion, ModelRepository, VersionFolder, file_sha256
+from models.repository import InvalidVersion, ModelRepository, VersionFolder
 from training import architectures, backbones, export, imagenet
 from training.splits import DataError
 

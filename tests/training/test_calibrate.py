@@ -135,6 +135,17 @@ def test_the_decision_data_have_the_last_word() -> None:
     assert found is None  # the pilot begins with everything, half of which is wrong
 
 
+def test_the_first_candidate_that_fails_ends_the_search_whatever_would_pass_below_it() -> None:
+    # Above 0.7 alone 15 of 490 are wrong, which would do; but at 0.8 it is 15 of 90
+    confidence = np.repeat([0.9, 0.8, 0.7], [60, 30, 400])
+    wrong = np.repeat([False, True, False, False], [60, 15, 15, 400])
+    pilot = calibrate.Judged(confidence, confidence == 0.9)
+
+    found = calibrate.abstention_threshold(pilot, calibrate.Judged(confidence, ~wrong), 0.1, 0.95)
+
+    assert found == 0.9
+
+
 def test_the_threshold_itself_passes_the_test_and_what_lies_at_it_is_accepted() -> None:
     # 500 wrong ones at 0.3 below 500 right ones at 0.9: nothing in between to choose
     confidence = np.array([0.3] * 500 + [0.9] * 500)

@@ -11,7 +11,7 @@ from PIL import Image
 from models.manifest import Abstention, Conformal, Decision, Label, Manifest
 from models.preprocess import load_image
 from training import evaluate
-from training.data import DataError
+from training.splits import DataError
 
 
 def test_a_share_has_its_wilson_interval() -> None:

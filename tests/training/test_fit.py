@@ -13,9 +13,9 @@ import pytest
 from training import checkpoint, fit
 from training.architectures import airbench
 from training.checkpoint import Checkpoint
-from training.data import Split, Splits
 from training.fit import Trained
 from training.recipe import Recipe
+from training.splits import Split, Splits
 
 ROOT = Path(__file__).parents[2]
 
@@ -208,7 +208,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from training import devices, fit
-from training.data import Split, Splits
+from training.splits import Split, Splits
 from training.recipe import Recipe
 
 random = np.random.default_rng(0)

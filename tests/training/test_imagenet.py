@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from models.files import file_sha256
 from models.preprocess import load_image
-from models.repository import ModelRepository, file_sha256
-from training import imagenet
-from training.data import DataError
+from models.repository import ModelRepository
+from training import backbones, imagenet
+from training.splits import DataError
 
 PICTURES = Path(__file__).parent.parent / "pictures"
 
 
 @pytest.fixture(scope="module")
-def weights() -> imagenet.Weights:
-    return imagenet.read_weights(imagenet._packaged_weights())
+def weights() -> backbones.Weights:
+    return backbones.read_weights(imagenet._packaged_weights())
 
 
 @pytest.fixture(scope="module")
-def network(weights: imagenet.Weights) -> keras.Model:
-    return imagenet.build(weights)
+def network(weights: backbones.Weights) -> keras.Model:
+    return backbones.efficientnet(weights)
 
 
 def test_the_thousand_classes_are_in_the_order_of_imagenet() -> None:
@@ -46,7 +47,7 @@ def test_the_packaged_weights_recognise_an_espresso(network: keras.Model) -> Non
     assert probabilities.max() > 0.8
 
 
-def test_every_array_of_the_package_goes_into_the_network(network: keras.Model, weights: imagenet.Weights) -> None:
+def test_every_array_of_the_package_goes_into_the_network(network: keras.Model, weights: backbones.Weights) -> None:
     used = [name for name in weights if not name.endswith("num_batches_tracked")]
 
     assert sum(weights[name].size for name in used) == network.count_params()
@@ -54,14 +55,14 @@ def test_every_array_of_the_package_goes_into_the_network(network: keras.Model, 
     np.testing.assert_array_equal(moving_mean, weights["_blocks.5._bn2.running_mean"])
 
 
-def test_an_npz_of_another_network_is_refused_and_nothing_published(tmp_path: Path, weights: imagenet.Weights) -> None:
+def test_an_npz_of_another_network_is_refused_and_nothing_published(tmp_path: Path, weights: backbones.Weights) -> None:
     np.savez(tmp_path / "resnet.npz", conv1=np.zeros((7, 7, 3, 64), np.float32))
 
     with pytest.raises(DataError, match=r"not the weights of EfficientNet-Lite0: '_conv_stem.weight'"):
         imagenet.import_imagenet(tmp_path / "resnet.npz", ModelRepository(tmp_path / "models"))
     assert not (tmp_path / "models").exists()
     with pytest.raises(DataError, match="not the weights of EfficientNet-Lite0: "):
-        imagenet.build({**weights, "_fc.bias": np.zeros(10, np.float32)})
+        backbones.efficientnet({**weights, "_fc.bias": np.zeros(10, np.float32)})
 
 
 @pytest.mark.parametrize("name", ["weights.npz", "weights.pth"])
@@ -71,7 +72,7 @@ def test_a_weights_file_that_can_not_be_read_is_named(tmp_path: Path, name: str,
         (tmp_path / name).write_bytes(content)
 
     with pytest.raises(DataError, match=rf"{name} can't be read as "):
-        imagenet.read_weights(tmp_path / name)
+        backbones.read_weights(tmp_path / name)
 
 
 def test_without_the_package_the_error_says_what_to_install_or_give(
@@ -87,7 +88,7 @@ def test_the_import_publishes_a_version_without_claims_about_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: keras.Model
 ) -> None:
     monkeypatch.setattr(imagenet, "_GOLDEN_CANDIDATES", 8)
-    monkeypatch.setattr(imagenet, "build", lambda weights: network)
+    monkeypatch.setattr(backbones, "efficientnet", lambda weights: network)
     repository = ModelRepository(tmp_path)
 
     folder = imagenet.import_imagenet(None, repository)

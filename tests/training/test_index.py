@@ -1,7 +1,6 @@
 """`python -m training index`: from pictures to a published index, whose figures are those of what it finds."""
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,12 +9,13 @@ import pytest
 from PIL import Image
 
 from models import nearest
-from models.indexes import IndexManifest, IndexStore, Pictures, fingerprint
+from models.index_manifest import IndexManifest
+from models.indexes import IndexStore, Pictures
 from models.nearest import Nearest
 from training import embed, index, pictures, retrieval
 from training.__main__ import main
-from training.data import Split
 from training.embed import Embedded
+from training.splits import Split
 
 
 def _write(folder: Path, split: Split, names: tuple[str, ...]) -> Path:
@@ -52,7 +52,7 @@ def test_a_folder_becomes_an_index_that_finds_each_of_its_pictures(
 
     manifest, found, kept = _published(minute, "all")
     assert (manifest.model, manifest.version, manifest.kind, manifest.size) == ("minute", 1, "exact", 150)
-    assert manifest.model_sha256 == fingerprint(minute.manifest)
+    assert manifest.model_sha256 == minute.manifest.fingerprint
     assert manifest.labels == ("first", "fourth", "second", "third")
     assert (manifest.metrics, manifest.speed) == ((), None)
     compute = embed.load(minute.folder.path)
@@ -124,39 +124,6 @@ def test_a_data_set_in_memory_is_indexed_by_its_training_part(minute: SimpleName
     _, _, kept = _published(minute, "arrays")
     np.testing.assert_array_equal(kept.classes, train.classes)
     assert index.summary(folder, manifest).endswith(" times exact")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nobody", "DIR", "--name", "x"], "no version nobody in"),
-        (["minute/2", "DIR", "--name", "x"], "no version minute/2 in"),
-        (["minute/1", "DIR", "--version", "2", "--name", "x"], "expected NAME or NAME/VERSION"),
-        (["minute", "DIR", "--name", "../x"], "can't be the name of an index"),
-        (["minute", "--name", "x"], "expected a folder of pictures or --dataset"),
-        (["minute", "DIR", "--dataset", "mnist", "--name", "x"], "expected a folder of pictures or --dataset"),
-        (["minute", "DIR", "--name", "x", "--bits", "64"], "kind exact has no parameter bits"),
-        (["minute", "DIR", "--name", "x", "--kind", "lsh", "--bits", "1"], "bits is 1, expected 8 to 8192"),
-        (["minute", "DIR/none", "--name", "x"], "there is no folder"),
-        (["minute", "DIR", "--name", "x"], "there are no photos in"),
-        (["minute", "--dataset", "mnits", "--name", "x"], "no data set 'mnits'"),
-    ],
-)
-def test_what_can_not_be_done_is_said_in_one_line(
-    minute: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert _run(minute, *(argument.replace("DIR", str(tmp_path)) for argument in arguments)) == 1
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
-
-
-def test_without_faiss_nothing_is_computed_in_vain(
-    minute: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    assert _run(minute, "minute", tmp_path, "--name", "x") == 1
-    assert capsys.readouterr().err == "error: FAISS is not installed; install the extra 'index'\n"
 
 
 def test_a_graph_is_searched_as_far_as_its_own_pictures_need() -> None:

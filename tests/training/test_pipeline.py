@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from training import pipeline
-from training.data import Split
 from training.recipe import Recipe
+from training.splits import Split
 
 
 def _recipe(**changes: Any) -> Recipe:

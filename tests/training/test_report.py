@@ -30,9 +30,9 @@ from models.manifest import (
 )
 from training import history, plots, report
 from training.calibrate import Judged
-from training.data import Split
 from training.history import Epoch
 from training.report import Findings
+from training.splits import Split
 
 DASH = "\N{EN DASH}"
 VOID = {"img", "meta", "source", "link", "br"}

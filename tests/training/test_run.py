@@ -10,7 +10,8 @@ from scipy.special import log_softmax
 
 from models.manifest import InputSpec, Metric
 from models.repository import ModelRepository
-from training import calibrate, checkpoint, data, evaluate, history, run
+from training import calibrate, checkpoint, evaluate, history, run
+from training.splits import DataError, split
 
 
 def _by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
@@ -31,13 +32,13 @@ def test_the_manifest_tells_what_the_version_is_and_how_to_make_it_again(minute:
 
 
 def test_the_manifest_records_every_split_and_no_picture_is_in_two_of_them(minute: SimpleNamespace) -> None:
-    splits = data.split(minute.dataset, 20, 130, 400)
+    splits = split(minute.dataset, 20, 130, 400)
     record = minute.manifest.provenance.dataset
 
     assert record == splits.record(minute.dataset)
     sizes = {"train": 750, "validation": 20, "calibration": 130, "decision": 400, "test": 150}
-    assert {name: split.n for name, split in record.splits.items()} == sizes
-    pictures = [image.tobytes() for split in vars(splits).values() for image in split.images]
+    assert {name: part.n for name, part in record.splits.items()} == sizes
+    pictures = [image.tobytes() for part in vars(splits).values() for image in part.images]
     assert len(pictures) == len(set(pictures)) == 1450
 
 
@@ -84,7 +85,7 @@ def test_the_temperature_of_the_manifest_is_the_one_in_the_graph(minute: SimpleN
 def test_a_recipe_whose_input_is_not_the_size_of_the_data_is_refused_before_training(minute: SimpleNamespace) -> None:
     wider = minute.recipe.model_copy(update={"input": InputSpec(height=16, width=17)})
 
-    with pytest.raises(data.DataError, match=r"\(16, 16\), the recipe's input is \(16, 17\)"):
+    with pytest.raises(DataError, match=r"\(16, 16\), the recipe's input is \(16, 17\)"):
         run.run("minute-recipe", wider, minute.dataset, minute.repository)
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from app.api import health, predict
 from app.api.predict import LabelQuery, ModelQuery, TopKQuery, VersionQuery, each_once
 from app.api.schemas import PredictBody, error_responses
-from app.errors import NotAcceptable
+from app.errors import InvalidParameter, NotAcceptable
 from app.observability import QUIET
 
 router = APIRouter()
@@ -76,10 +76,13 @@ def _takes_json(accept: str) -> bool:
 
 
 def _attributes(header: str) -> Attributes:
-    pairs = [pair.partition("=") for pair in header.split(",")]
-    named = {name.strip(): value.strip() for name, _, value in pairs}
+    pairs = [(name.strip(), value.strip()) for name, _, value in (pair.partition("=") for pair in header.split(","))]
+    names = [name for name, _ in pairs]
+    for name in Attributes.model_fields:
+        if names.count(name) > 1:
+            raise InvalidParameter(f"{name}: expected once, came {names.count(name)} times")
     try:
-        return Attributes.model_validate(named)
+        return Attributes.model_validate(dict(pairs))
     except ValidationError as error:
         problems = [{**problem, "loc": ("header", *problem["loc"])} for problem in error.errors()]
         raise RequestValidationError(problems) from error

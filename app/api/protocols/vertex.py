@@ -84,7 +84,7 @@ async def predict_instances(
         wanted = _top_k(body.get("parameters"))
         k = predict.checked_top_k(wanted if wanted is not None else top_k, work.live)
         rankings = await work.rankings(pictures(body.get("instances"), "instances"), k)
-    answer = PredictionsBody(predictions=[predict.result_of(*found) for found in rankings])
+    answer = PredictionsBody(predictions=[ResultBody(**predict.result_of(*found)) for found in rankings])
     return Response(answer.model_dump_json(), media_type="application/json")
 
 

@@ -16,6 +16,10 @@ Images = npt.NDArray[np.uint8]
 ClassIds = npt.NDArray[np.int32]
 Probabilities = npt.NDArray[np.float32]
 
+# What exported models call their inputs and outputs
+IMAGES, CLASS_IDS = "images", "class_ids"
+PROBABILITIES, EMBEDDING, HEATMAP = "probabilities", "embedding", "heatmap"
+
 TOP_CLASS = -1  # in place of a class id
 
 

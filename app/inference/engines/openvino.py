@@ -6,7 +6,20 @@ from functools import cached_property
 
 import numpy as np
 
-from app.inference.engines.base import ClassIds, EngineError, Explanation, Images, Infer, Probabilities, Unexplained
+from app.inference.engines.base import (
+    CLASS_IDS,
+    EMBEDDING,
+    HEATMAP,
+    IMAGES,
+    PROBABILITIES,
+    ClassIds,
+    EngineError,
+    Explanation,
+    Images,
+    Infer,
+    Probabilities,
+    Unexplained,
+)
 from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
 from models.quiet import without_openvino_conversion, without_openvino_telemetry
@@ -17,14 +30,12 @@ with without_openvino_conversion():
     import openvino as ov
 
 _IR = "openvino/model.xml"
-_INPUT, _CHOSEN = "images", "class_ids"
-_OUTPUT, _EMBEDDING, _HEATMAP = "probabilities", "embedding", "heatmap"
 _MOST_LANES = 4
 # Of a smaller network, smaller batches cost more than lanes gain
 _WORTH_LANES_S = 0.002
 # A still smaller one answers faster than requests can be read, and threads that wait for each other hold up the reading
 _WORTH_THREADS_S = 0.001
-_CLEARLY = 4
+_CLEARLY = 4  # times a limit: no more timing is needed
 
 
 class OpenVinoEngine:
@@ -37,17 +48,8 @@ class OpenVinoEngine:
         self._path = folder.path / _IR if _IR in manifest.files else folder.path
         self._threads = threads
         try:
-            model = _pruned(ov.Core().read_model(self._path), _OUTPUT)
-            (self.infer,) = self._compiled(model, threads, 1)
-            self.lanes: tuple[Infer, ...] = ()
-            if threads == 1:
-                return
-            if _seconds(self.infer, manifest, _WORTH_LANES_S) >= _WORTH_LANES_S:
-                self.lanes = self._compiled(model, threads, lanes(threads))
-                return
-            (alone,) = self._compiled(model, 1, 1)
-            if _seconds(alone, manifest, _WORTH_THREADS_S) < _WORTH_THREADS_S:
-                self.infer = alone
+            model = _pruned(ov.Core().read_model(self._path), PROBABILITIES)
+            self.infer, self.lanes = self._fastest(model, manifest)
         except RuntimeError as error:
             raise EngineError(f"{folder.path}: OpenVINO can't run it: {error}") from error
 
@@ -57,24 +59,34 @@ class OpenVinoEngine:
     def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
         request = self._explaining
         known = {name for port in request.model_inputs for name in port.get_names()}
-        found = request.infer({_INPUT: images, _CHOSEN: class_ids} if _CHOSEN in known else {_INPUT: images})
+        found = request.infer({IMAGES: images, CLASS_IDS: class_ids} if CLASS_IDS in known else {IMAGES: images})
         outputs = {name: array for port, array in found.items() for name in port.get_names()}
-        return Explanation(outputs[_OUTPUT], outputs[_EMBEDDING], outputs.get(_HEATMAP))
+        return Explanation(outputs[PROBABILITIES], outputs[EMBEDDING], outputs.get(HEATMAP))
 
     @cached_property
     def _explaining(self) -> ov.InferRequest:
-        """Read again: of the model that predicts, nothing was kept that it does not need."""
+        """The model is read again: `infer` keeps only what it needs itself."""
         try:
             model = ov.Core().read_model(self._path)
             names = {name for port in model.outputs for name in port.get_names()}
-            if _EMBEDDING not in names:
+            if EMBEDDING not in names:
                 raise Unexplained
-            model = _pruned(model, *(name for name in (_OUTPUT, _EMBEDDING, _HEATMAP) if name in names))
+            model = _pruned(model, *(name for name in (PROBABILITIES, EMBEDDING, HEATMAP) if name in names))
             # As one of the lanes, beside which others compute
             (request,) = self._requests(model, max(1, self._threads // max(1, len(self.lanes))), 1)
             return request
         except RuntimeError as error:
             raise EngineError(f"{self._path}: OpenVINO can't explain with it: {error}") from error
+
+    def _fastest(self, model: ov.Model, manifest: Manifest) -> tuple[Infer, tuple[Infer, ...]]:
+        """`infer`, and the lanes where the network is large enough to gain by them: one image is timed."""
+        (together,) = self._compiled(model, self._threads, 1)
+        if self._threads == 1:
+            return together, ()
+        if _seconds(together, manifest, _WORTH_LANES_S) >= _WORTH_LANES_S:
+            return together, self._compiled(model, self._threads, lanes(self._threads))
+        (alone,) = self._compiled(model, 1, 1)
+        return alone if _seconds(alone, manifest, _WORTH_THREADS_S) < _WORTH_THREADS_S else together, ()
 
     def _compiled(self, model: ov.Model, threads: int, streams: int) -> tuple[Infer, ...]:
         return tuple(_infer(request) for request in self._requests(model, threads, streams))
@@ -92,7 +104,7 @@ class OpenVinoEngine:
 
 
 def lanes(threads: int) -> int:
-    """How many batches are computed side by side: one a core, on machines with more than four of several cores each."""
+    """How many batches are computed side by side: one on each core, or four that share more cores."""
     return min(threads, _MOST_LANES)
 
 
@@ -107,7 +119,7 @@ def resolve_precision(precision: PrecisionChoice) -> Precision:
 
 
 def _seconds(infer: Infer, manifest: Manifest, limit_s: float) -> float:
-    """What one image takes, at best of three after the first, which is slow; of fewer where the limit is clear."""
+    """What one image takes, at best of three after the first, which is slow; of fewer once the limit is decided."""
     image = np.zeros((1, manifest.input.height, manifest.input.width, 3), np.uint8)
     infer(image)
     best = math.inf
@@ -132,6 +144,6 @@ def _pruned(model: ov.Model, *outputs: str) -> ov.Model:
     """Only what these outputs need."""
     results = [model.output(name).get_node() for name in outputs]
     parameters = model.get_parameters()
-    if _HEATMAP not in outputs:  # which alone depends on the class
-        parameters = [parameter for parameter in parameters if _CHOSEN not in parameter.output(0).get_names()]
+    if HEATMAP not in outputs:  # which alone depends on the class
+        parameters = [parameter for parameter in parameters if CLASS_IDS not in parameter.output(0).get_names()]
     return ov.Model(results, parameters, model.get_friendly_name())

@@ -6,7 +6,20 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from app.inference.engines.base import ClassIds, EngineError, Explanation, Images, Infer, Probabilities, Unexplained
+from app.inference.engines.base import (
+    CLASS_IDS,
+    EMBEDDING,
+    HEATMAP,
+    IMAGES,
+    PROBABILITIES,
+    ClassIds,
+    EngineError,
+    Explanation,
+    Images,
+    Infer,
+    Probabilities,
+    Unexplained,
+)
 from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
 from models.quiet import without_native_chatter
@@ -27,8 +40,6 @@ with without_native_chatter():
 logger = logging.getLogger(__name__)
 
 _SIGNATURE, _EXPLAIN = "serving_default", "explain"
-_INPUT, _CHOSEN = "images", "class_ids"
-_OUTPUT, _EMBEDDING, _HEATMAP = "probabilities", "embedding", "heatmap"
 
 _Compute = Callable[..., list[Any]]
 
@@ -46,7 +57,7 @@ class TensorFlowEngine:
     ) -> None:
         self.precision = precision
         self._path = str(folder.path)
-        self._serve, _ = self._load(_SIGNATURE, _OUTPUT)
+        self._serve, _ = self._load(_SIGNATURE, PROBABILITIES)
 
     def infer(self, images: Images) -> Probabilities:
         (found,) = self._serve(tf.constant(images))
@@ -58,14 +69,14 @@ class TensorFlowEngine:
 
     def explain(self, images: Images, class_ids: ClassIds) -> Explanation:
         compute, inputs = self._explaining
-        given = {_CHOSEN: class_ids, _INPUT: images}
+        given = {CLASS_IDS: class_ids, IMAGES: images}
         probabilities, embedding, heatmap = compute(*(tf.constant(given[name]) for name in inputs))
         return Explanation(probabilities.numpy(), embedding.numpy(), None if heatmap is None else heatmap.numpy())
 
     @cached_property
     def _explaining(self) -> tuple[_Compute, list[str]]:
-        """Loaded again: of the model that predicts, nothing was kept that it does not need."""
-        return self._load(_EXPLAIN, _OUTPUT, _EMBEDDING, _HEATMAP)
+        """The model is loaded again: `infer` keeps only what it needs itself."""
+        return self._load(_EXPLAIN, PROBABILITIES, EMBEDDING, HEATMAP)
 
     def _load(self, signature: str, *outputs: str) -> tuple[_Compute, list[str]]:
         try:
@@ -104,7 +115,7 @@ def resolve_precision(precision: PrecisionChoice) -> Precision:
 
 
 def set_threads(threads: int) -> None:
-    """What a batch may compute in, on a CPU. Comes too late, and changes nothing, once a model has run."""
+    """How many threads a batch may compute in, on a CPU. Once a model has run, it is too late to change."""
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.observability import configure_logging
+from models.repository import ModelRepository
 from tests.app.conftest import HeldEngine, Served, png, publish, serving, until
 
 PNG = {"content-type": "image/png"}
@@ -91,6 +92,21 @@ async def test_what_is_not_refused_is_left_alone(scope: dict[str, Any], tmp_path
         await running
         served.app.state.draining = False
         assert served.gate(_scope()) is None
+
+
+async def test_requests_of_which_a_canary_may_answer_are_not_drawn_for_twice(tmp_path: Path) -> None:
+    for version in (1, 2):
+        publish(tmp_path, version=version)
+    for label, version in (("stable", 1), ("canary", 2)):
+        ModelRepository(tmp_path).set_label("cups", label, version)
+    async with serving(tmp_path, HeldEngine, queue_size=1, canary_share=0.5) as served:
+        served.app.state.registry.draw = lambda: 0.9  # not the canary
+        served.engine = served.app.state.registry.get().engine
+        running = await _full(served)
+        assert served.gate(_scope()) is None
+        assert served.gate(_scope(query=b"version=1")) is not None
+        served.engine.let()
+        await running
 
 
 async def test_service_without_models_refuses_nothing(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 import pytest
 from fastapi import Request
 
-from app.api.upload import Part, read_files, read_image
+from app.api.upload import BodyBudget, Part, read_files, read_image
 from app.errors import (
     BodyTooLarge,
     ClientDisconnected,
     DemitasseError,
     InvalidParameter,
     MalformedBody,
+    QueueFull,
     UnsupportedMediaType,
 )
 
@@ -262,3 +263,15 @@ def test_any_damage_to_a_body_gives_a_picture_or_one_of_our_errors() -> None:
         return outcomes
 
     assert asyncio.run(feed_all()) >= {"read", "malformed_body", "invalid_parameter", "unsupported_media_type"}
+
+
+def test_budget_is_shared_by_all_bodies_and_given_back() -> None:
+    budget = BodyBudget(10)
+    with budget.account() as take:
+        take(6)
+        with budget.account() as take_more:
+            take_more(4)
+            with pytest.raises(QueueFull, match="10 bytes of uploads are in memory, the limit is 10"):
+                take_more(1)
+        assert budget.used_bytes == 6
+    assert budget.used_bytes == 0

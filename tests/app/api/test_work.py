@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fastapi import Request
 
-from app.api.work import Work, begun
+from app.api.work import Work, begun, unless_disconnected
 from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InvalidParameter, QueueFull
 from app.inference.engines import EngineFactory
 from tests.app.conftest import FakeEngine, HeldEngine, Served, png, publish, serving, until
@@ -110,3 +110,36 @@ async def test_deadline_holds_for_the_whole_block(tmp_path: Path) -> None:
                 await work.probabilities([_pixels(1)])
             finally:
                 served.engine.let()
+
+
+async def test_caller_that_leaves_is_told_apart_from_a_request_that_is_cancelled() -> None:
+    caller, task = _Caller(), asyncio.current_task()
+    assert task is not None
+    await caller.receive()
+    caller.leaving.set()
+    with pytest.raises(ClientDisconnected):
+        await unless_disconnected(Request({"type": "http"}, caller.receive), asyncio.sleep(20))
+    assert task.cancelling() == 0  # or the deadline around it would take the next one for its own
+
+    with pytest.raises(asyncio.CancelledError):
+        task.cancel()
+        await unless_disconnected(Request({"type": "http"}, caller.receive), asyncio.sleep(20))
+    assert task.uncancel() == 0
+
+
+async def test_caller_that_leaves_while_its_answer_comes_has_nothing_cancelled_later() -> None:
+    loop, caller = asyncio.get_running_loop(), _Caller()
+    await caller.receive()
+    answer: asyncio.Future[int] = loop.create_future()
+
+    async def work() -> int:
+        return await answer
+
+    def answer_then_leave() -> None:  # the answer is there in the turn of the loop in which the caller is found gone
+        loop.call_soon(answer.set_result, 7)
+        caller.leaving.set()
+
+    loop.call_later(0.01, answer_then_leave)
+    assert await unless_disconnected(Request({"type": "http"}, caller.receive), work()) == 7
+    for _ in range(5):
+        await asyncio.sleep(0)

@@ -1,6 +1,5 @@
 """The command itself: what it says without Ray, and the real process, which is killed, stopped and taken up again."""
 
-import logging
 import os
 import re
 import signal
@@ -11,23 +10,24 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sized
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from app.batch import __main__ as command
 from app.batch.command import Summary
+from app.batch.job import JOB_FILE, write_pictures
+from app.batch.output import Output
 from models.repository import ModelRepository
-from tests.app.batch.conftest import publish_ir
+from tests.app.batch.conftest import S3Server, publish_ir
 from tests.app.conftest import png
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 120.0  # against hanging for ever; no promise about speed
 GOOD, ROWS_PER_FILE = 200, 4
+GOES_ON = "what is complete stays, and the same command goes on from there"
 LARGE = (1000, 1000)  # so that decoding takes long enough to be stopped in the middle
 BAD = {"cut.png": png(7)[:40], "text.jpg": b"no picture", "many.png": png(7, (2500, 1000))}
 
@@ -74,7 +74,7 @@ class Command:
         """Wait until there are so many parts."""
         deadline = time.monotonic() + PATIENCE_S
         while len(parts()) < count and self._process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.001)
+            time.sleep(0.01)
         if self._process.poll() is not None:
             pytest.fail(f"it has ended too early: {self.end()}")
 
@@ -115,49 +115,38 @@ def start(folder: Path) -> Iterator[Callable[..., Command]]:
         yield start_one
 
 
-@pytest.fixture
-def account() -> Iterator[dict[str, str]]:
-    """Of an S3 server on loopback."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request would hide what failed
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    server.stop()
-
-
-def _storage(account: dict[str, str]) -> Any:
-    return fsspec.filesystem(
-        "s3",
-        key=account["AWS_ACCESS_KEY_ID"],
-        secret=account["AWS_SECRET_ACCESS_KEY"],
-        endpoint_url=account["AWS_ENDPOINT_URL"],
-        use_listings_cache=False,
-    )
-
-
 def _parts(output: Path) -> dict[str, int]:
     """Of each complete part, when it was written (ns)."""
     return {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
 
 
-def test_killed_job_goes_on_and_one_on_object_storage_has_the_same_rows_as_far_as_it_came(
-    folder: Path, tmp_path: Path, start: Callable[..., Command], account: dict[str, str]
+def test_job_goes_on_after_it_was_killed_or_stopped_or_its_storage_was_gone(
+    folder: Path, tmp_path: Path, start: Callable[..., Command], s3: S3Server
 ) -> None:
-    output, total = tmp_path / "out.parquet", GOOD + len(BAD)
-    arguments = (folder / "photos", "--output", output, "--top-k", "2")
+    output, storage, total = tmp_path / "out.parquet", s3.storage(), GOOD + len(BAD)
+    storage.mkdir("bucket")
+    storage.put(str(folder / "photos"), "bucket/photos", recursive=True)
+    there = partial(storage.glob, "bucket/out.parquet/part-*")
+    local = (folder / "photos", "--output", output, "--top-k", "2")
+    remote = ("s3://bucket/photos", "--output", "s3://bucket/out.parquet", "--top-k", "2", "--storage-patience-s", "1")
 
-    killed = start(*arguments)
+    killed, cut_off = start(*local), start(*remote, **s3.account)
     killed.until_parts(lambda: _parts(output), 3)
     killed.end(signal.SIGKILL)
     after_kill = _parts(output)
+    cut_off.until_parts(there, 3)
+    s3.stop()
+    code, told = cut_off.end()
+    assert code == 1
+    assert re.fullmatch(rf"error: s3://bucket/\S+ can't be .*, tried for 1 s: .*; {GOES_ON}\n", told), told
+    s3.start()
+    before = set(there())
 
-    code, told = start(*arguments).end()
+    again, stopped = start(*local), start(*remote, **s3.account)
+    stopped.until_parts(there, len(before) + 3)
+    assert stopped.end(signal.SIGINT) == (130, f"stopped; {GOES_ON}\n")
+    assert stopped.left() == []
+    code, told = again.end()
     complete = _parts(output)
     assert len(after_kill) < len(complete) == -(-total // ROWS_PER_FILE)
     assert complete.items() >= after_kill.items()  # nothing was written again
@@ -169,24 +158,11 @@ def test_killed_job_goes_on_and_one_on_object_storage_has_the_same_rows_as_far_a
         told,
     ), told
 
-    storage = _storage(account)
-    storage.mkdir("bucket")
-    storage.put(str(folder / "photos"), "bucket/photos", recursive=True)
-    stopped = start("s3://bucket/photos", "--output", "s3://bucket/out.parquet", "--top-k", "2", **account)
-    stopped.until_parts(lambda: storage.glob("bucket/out.parquet/part-*"), 3)
-    assert stopped.end(signal.SIGINT) == (
-        130,
-        "stopped; what is complete stays, and the same command goes on from there\n",
-    )
-    assert stopped.left() == []
-    there = {path.rpartition("/")[2] for path in storage.ls("bucket/out.parquet", detail=False)}
-    assert {"_job.json", "_pictures.parquet"} < there < {"_job.json", "_pictures.parquet", *complete}
-
     rows = [row for name in sorted(complete) for row in pq.read_table(output / name).to_pylist()]
     assert [row["path"] for row in rows] == [*sorted(BAD), *(f"a/{shade:03}.png" for shade in range(GOOD))]
     of_path = {row["path"]: row for row in rows}
-    for name in there & complete.keys():
-        for row in pq.read_table(f"bucket/out.parquet/{name}", filesystem=storage).to_pylist():
+    for path in there():
+        for row in pq.read_table(path, filesystem=storage).to_pylist():
             assert row == of_path[row["path"]]
     for shade, row in enumerate(rows[len(BAD) :]):
         bright = {one["label"]: one["confidence"] for one in row["predictions"]}["bright"]
@@ -246,6 +222,22 @@ def test_what_cannot_be_done_is_told_before_ray_starts(
     assert "cups has 3 classes, got 4" in _refused(capsys, folder / "photos", "--output", out, "--top-k", "4")
     monkeypatch.setenv("MAX_IMAGE_PIXELS", "none")
     assert "MAX_IMAGE_PIXELS" in _refused(capsys, folder / "photos", "--output", out, code=2)
+
+
+def test_run_that_begins_while_another_one_lists_its_pictures_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODEL_REPOSITORY", str(folder / "models"))
+    monkeypatch.setattr("app.batch.command.cluster", lambda *_: pytest.fail("it has not begun"))
+    out = f"memory://{uuid.uuid4().hex}"
+
+    def write_slowly(path: Path, pictures: Iterator[bytes], rows_per_part: int) -> int:
+        Output(out).create(JOB_FILE, b"another run's")
+        return write_pictures(path, pictures, rows_per_part)
+
+    monkeypatch.setattr("app.batch.command.write_pictures", write_slowly)
+    assert "another run has begun to write to memory://" in _refused(capsys, folder / "photos", "--output", out)
+    assert Output(out).names() == {JOB_FILE}
 
 
 def test_other_arguments_over_the_same_output_are_refused(

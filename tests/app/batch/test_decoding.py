@@ -3,22 +3,23 @@
 import os
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 
 from app.batch import decoding
 from app.batch.decoding import Decode, block_rows
-from app.batch.job import PICTURES_FILE, write_pictures
+from app.batch.job import write_pictures
+from app.batch.reading import Reader
 from models.manifest import InputSpec
+from models.storage import StorageError
 from tests.app.conftest import png
 
 SPEC = InputSpec(height=2, width=2, resize="stretch")
 
 
 def _decode(folder: Path, root: str, paths: list[bytes], parts: tuple[int, ...] = (0,), rows: int = 100) -> Decode:
-    write_pictures(folder / PICTURES_FILE, iter(paths), rows)
-    return Decode(str(folder), root, SPEC, max_pixels=100, max_bytes=2000, parts=parts)
+    write_pictures(folder / "list", iter(paths), rows)
+    return Decode(str(folder / "list"), root, SPEC, max_pixels=100, max_bytes=2000, patience_s=0, parts=parts)
 
 
 def test_each_picture_has_its_pixels_or_its_error(tmp_path: Path) -> None:
@@ -80,15 +81,13 @@ def test_name_that_is_no_text_is_read_and_told_as_far_as_it_is_one(tmp_path: Pat
     assert (block["path"][0], block["code"][0]) == ("caf?.png", "")
 
 
-def test_object_storage_is_read_ahead_in_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    storage = fsspec.filesystem("memory")
-    for shade in range(40):
-        storage.pipe_file(f"/{request.node.name}/{shade}.png", png(shade))
-    storage.pipe_file(f"/{request.node.name}/large.png", b"x" * 2001)
-    paths = [b"gone.png", b"large.png", *(b"%d.png" % shade for shade in range(40))]
-    (block,) = _decode(tmp_path, f"memory://{request.node.name}", paths).part(0)
-    assert list(block["code"][:3]) == ["not_found", "body_too_large", ""]
-    assert block["pixels"][2:, 0, 0, 0].tolist() == list(range(40))
+def test_storage_that_cannot_be_had_is_no_error_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(reader: Reader, path: str) -> bytes:
+        raise StorageError(f"{path} can't be read")
+
+    monkeypatch.setattr(Reader, "read", gone)
+    with pytest.raises(StorageError, match=r"^a\.png can't be read$"):
+        list(_decode(tmp_path, "memory://bucket", [b"a.png"]).part(0))
 
 
 @pytest.mark.parametrize(("size", "rows"), [(224, 64), (28, 1024), (600, 8), (4096, 1)])

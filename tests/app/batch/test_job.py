@@ -18,7 +18,15 @@ ARGUMENTS = Arguments(
     max_image_pixels=100,
     max_body_bytes=100,
 )
-JOB = Job(arguments=ARGUMENTS, root="/photos", pictures=10, model="cups", version=1, manifest_sha256="a" * 64)
+JOB = Job(
+    arguments=ARGUMENTS,
+    root="/photos",
+    pictures_file="_pictures-1.parquet",
+    pictures=10,
+    model="cups",
+    version=1,
+    manifest_sha256="a" * 64,
+)
 
 
 def test_list_is_read_back_part_by_part(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from app.batch.job import JobError
 from app.batch.output import Output
+from tests.app.batch.conftest import S3Server
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,6 +37,36 @@ def test_what_broke_off_leaves_nothing(output: Output) -> None:
         path.write_text("half")
         raise KeyError
     assert output.names() == set()
+
+
+def test_what_one_run_has_created_in_a_storage_no_other_one_replaces(request: pytest.FixtureRequest) -> None:
+    output = Output(f"memory://{request.node.name}")
+    for _ in range(2):  # as where the first answer was lost
+        output.create("a", b"first")
+    with pytest.raises(FileExistsError):
+        output.create("a", b"second")
+    with output.reading("a") as path:
+        assert path.read_bytes() == b"first"
+
+
+def test_of_two_that_create_at_the_same_moment_one_is_refused(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.account.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").clear_instance_cache()  # or it would go on with another server's address
+    url = f"{s3.bucket({})}/out"
+    first, second = Output(url), Output(url)
+    monkeypatch.setattr(fsspec.filesystem("s3"), "exists", lambda path: False)  # neither sees the other's
+    first.create("a", b"first")
+    with pytest.raises(FileExistsError):
+        second.create("a", b"second")
+
+
+def test_what_is_removed_is_gone(output: Output) -> None:
+    with output.writing("a") as path:
+        path.write_text("text")
+    for _ in range(2):
+        output.remove("a")
+        assert output.names() == set()
 
 
 def test_what_a_killed_run_left_aside_is_removed(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull
-from app.inference.batcher import Batcher, Device, Inference
+from app.inference.batcher import Batcher, Inference
+from app.inference.device import Device
 from app.inference.engines.base import batch_sizes
 from tests.app.conftest import FakeEngine, HeldEngine, shades, until
 
@@ -118,9 +119,13 @@ async def test_free_engine_takes_what_waits() -> None:
 async def test_batch_wait_lets_a_batch_fill() -> None:
     engine = FakeEngine()
     async with _batching(engine, max_batch_size=4, batch_wait_s=20.0) as batcher:
-        first = _asking(batcher, 1)
-        await until(lambda: batcher.queued == 1)
-        await asyncio.gather(*first, *_asking(batcher, 2, 3, 4))
+        asked: list[asyncio.Task[int]] = []
+        for shade in (1, 2, 3):
+            asked += _asking(batcher, shade)
+            for _ in range(10):  # turns of the loop, in which the worker would take what it wants
+                await asyncio.sleep(0)
+            assert batcher.queued == shade
+        await asyncio.gather(*asked, *_asking(batcher, 4))
     assert engine.sizes == [4]
 
 
@@ -181,26 +186,29 @@ async def test_late_images_are_dropped_before_they_cost_inference() -> None:
     async with _batching(engine, clock=lambda: now[0]) as batcher:
         running = _asking(batcher, 1, deadline=100.0)
         await until(lambda: engine.sizes == [1])
-        late, in_time = *_asking(batcher, 2, deadline=5.0), *_asking(batcher, 3, deadline=6.5)
-        await until(lambda: batcher.queued == 2)
+        late, just_late = *_asking(batcher, 2, deadline=5.0), *_asking(batcher, 4, deadline=6.0)
+        in_time = _asking(batcher, 3, deadline=6.5)
+        await until(lambda: batcher.queued == 3)
         now[0] = 6.0
         engine.let()
-        assert await asyncio.gather(*running, in_time) == [1, 3]
+        assert await asyncio.gather(*running, *in_time) == [1, 3]
         with pytest.raises(DeadlinePassed, match=r"^the deadline passed 1000 ms ago, in the queue$"):
             await late
+        with pytest.raises(DeadlinePassed, match=r"^the deadline passed 0 ms ago, in the queue$"):
+            await just_late
     assert engine.sizes == [1, 1]
 
 
 async def test_answer_tells_how_long_it_waited_and_was_computed() -> None:
     now = [10.0]
 
-    class Slow(HeldEngine):
+    class Slower(HeldEngine):
         def infer(self, images: np.ndarray) -> np.ndarray:
             found = super().infer(images)
-            now[0] += 3.0
+            now[0] += 3.0 * len(self.sizes)
             return found
 
-    engine = Slow()
+    engine = Slower()
     async with _batching(engine, clock=lambda: now[0]) as batcher:
         running = _asking(batcher, 1)
         await until(lambda: engine.sizes == [1])
@@ -209,7 +217,7 @@ async def test_answer_tells_how_long_it_waited_and_was_computed() -> None:
         engine.let()
         answer = await waiting
         await asyncio.gather(*running)
-    assert (answer.queue_s, answer.inference_s) == (3.0, 3.0)
+    assert (answer.queue_s, answer.inference_s) == (3.0, 6.0)
     assert answer.probabilities.shape == (3,)
 
 
@@ -377,27 +385,6 @@ async def test_models_on_one_device_take_turns() -> None:
     assert order[:4] == ["busy", "other", "busy", "busy"]
 
 
-class _HeldAndFailing(HeldEngine):
-    def infer(self, images: np.ndarray) -> np.ndarray:
-        super().infer(images)
-        raise RuntimeError("no")
-
-
-@pytest.mark.parametrize("engine", [HeldEngine(), _HeldAndFailing()])
-async def test_device_tells_how_long_its_batch_has_been_computing(engine: HeldEngine) -> None:
-    now = [10.0]
-    device = Device(clock=lambda: now[0])
-    async with _batching(engine, device) as batcher:
-        assert device.busy_s == 0
-        asked = _asking(batcher, 1)
-        await until(lambda: engine.sizes == [1])
-        now[0] = 12.5
-        assert device.busy_s == 2.5
-        engine.let()
-        await asyncio.gather(*asked, return_exceptions=True)
-        assert device.busy_s == 0
-
-
 async def test_device_stays_busy_with_a_batch_that_everybody_has_left() -> None:
     now = [10.0]
     engine, device = HeldEngine(), Device(clock=lambda: now[0])
@@ -484,6 +471,25 @@ async def test_lanes_share_what_waits_and_compute_side_by_side() -> None:
         engine.let()
         assert await asyncio.gather(*asked, *more) == list(range(20))
     assert engine.sizes == []
+
+
+async def test_lanes_count_in_how_long_a_refused_caller_is_to_wait() -> None:
+    now = [0.0]
+    engine = _TwoLanes()
+    async with _batching(engine, Device(lanes=2), queue_size=2, clock=lambda: now[0]) as batcher:
+        asked = _asking(batcher, 1, 2)
+        await until(lambda: engine.seen == ([], [1], [1]))  # what waits is shared out, however little it is
+        now[0] = 40.0
+        engine.let(1)
+        await asyncio.gather(*asked)
+        asked = _asking(batcher, 3, 4)
+        await until(lambda: batcher.under_way == 2)
+        with pytest.raises(QueueFull) as full:
+            batcher.check_room()
+        # 20 s an image, counted twice for a tenth: 2 s, then 2 s + 0.1 (20 s - 2 s) = 3.8 s; times 2 images
+        assert full.value.retry_after_s == 8
+        engine.let()
+        assert await asyncio.gather(*asked) == [3, 4]
 
 
 async def test_batch_that_was_waited_for_is_not_shared_out() -> None:

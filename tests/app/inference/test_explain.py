@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull, Unimplemented
-from app.inference.batcher import Batcher, Device
+from app.inference.batcher import Batcher
+from app.inference.device import Device
 from app.inference.engines.base import TOP_CLASS, EngineError, Explanation, Unexplained
 from app.inference.explain import Explainer, positive
 from tests.app.conftest import ExplainingEngine, until
@@ -79,14 +80,14 @@ async def test_one_is_explained_at_a_time_whatever_the_lanes() -> None:
 async def test_caller_who_leaves_costs_nothing_before_its_turn_and_keeps_the_lane_until_the_engine_is_done() -> None:
     engine = _Held()
     async with _explainer(engine) as (explainer, device):
-        first, second, third = (asyncio.create_task(explainer.explain(_image(0), 0, NEVER)) for _ in range(3))
+        first, second = (asyncio.create_task(explainer.explain(_image(0), 0, NEVER)) for _ in range(2))
         await until(lambda: engine.at_once)
         first.cancel()
         second.cancel()
         await asyncio.gather(first, second, return_exceptions=True)
         assert (device.turns.free, engine.at_once) == (0, 1)
         engine.let(2)
-        await third
+        await explainer.explain(_image(0), 0, NEVER)
         assert (device.turns.free, engine.explained) == (1, 2)
 
 
@@ -95,6 +96,8 @@ async def test_late_explanation_is_refused_before_it_costs_inference() -> None:
     async with _explainer(engine, clock=lambda: 7.0) as (explainer, device):
         with pytest.raises(DeadlinePassed, match="passed 1000 ms ago, in the queue"):
             await explainer.explain(_image(0), 0, 6.0)
+        with pytest.raises(DeadlinePassed, match="passed 0 ms ago, in the queue"):
+            await explainer.explain(_image(0), 0, 7.0)
         assert (engine.explained, device.turns.free) == (0, 1)
         await explainer.explain(_image(0), 0, 7.1)
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.inference.engines.base import EngineError, prove, shared_out
 from models.repository import ModelRepository, VersionFolder
-from tests.app.conftest import FakeEngine, publish
+from tests.app.conftest import FakeEngine, publish, shades
 
 
 def _prove(engine: Any, folder: VersionFolder, max_batch_size: int = 4) -> None:
@@ -62,6 +62,19 @@ def test_probabilities_beyond_the_tolerance_of_the_precision_are_refused(
     for size in (1, 4):
         with pytest.raises(EngineError, match=rf"golden.npz is off by .* on fake \({precision}\), the manifest allows"):
             _prove(_Off(off, precision, size), publish(tmp_path))
+
+
+def test_every_golden_example_is_compared(tmp_path: Path) -> None:
+    class WrongOnBright(FakeEngine):
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            return super().infer(np.minimum(images, 100))
+
+    folder = publish(tmp_path)
+    images = np.stack([np.full((2, 2, 3), shade, np.uint8) for shade in (10, 20, 200)])
+    np.savez(folder.path / "golden.npz", images=images, probabilities=shades(images))
+    _prove(FakeEngine(), folder)
+    with pytest.raises(EngineError, match=r"is off by 0\.3922"):
+        _prove(WrongOnBright(), folder)
 
 
 def test_probabilities_within_the_tolerance_of_the_precision_pass(tmp_path: Path) -> None:

@@ -2,18 +2,19 @@
 
 import argparse
 import re
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from models import nearest
-from models.indexes import Kind
+from models.index_manifest import Kind
 from models.manifest import MODEL_NAME
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository, RepositoryError
+from training.terminal import say
 
 if TYPE_CHECKING:
+    from training.commands import Commands
     from training.pictures import Collection
 
 _PARAMETERS = {
@@ -24,7 +25,7 @@ _PARAMETERS = {
 }
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_to(commands: "Commands") -> None:
     parser = commands.add_parser("index", help="build an index in which the service finds similar pictures")
     parser.add_argument("model", help="NAME or NAME/VERSION; the highest version if none is named")
     parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="pictures, in folders of classes or not")
@@ -62,7 +63,7 @@ def _index(options: argparse.Namespace) -> None:
             from training import index
         plan = index.Plan(options.name, options.kind, given, options.thumbnails, options.evaluate)
         published = index.run(plan, collection, repository, folder, manifest)
-    sys.stdout.write(f"{index.summary(*published)}\n")
+    say(index.summary(*published))
 
 
 def _collection(options: argparse.Namespace) -> "AbstractContextManager[Collection]":
