@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     max_bodies_bytes: int = Field(
         default=512 * 2**20,
         ge=1,
-        description="request bodies in memory of a process, all together; more is answered 429",
+        description="request bodies in memory of a process, half for `/explain` and `/similar`; more is answered 429",
     )
     max_image_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS,
