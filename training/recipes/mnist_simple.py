@@ -5,7 +5,8 @@ data       54,000 training digits of MNIST; 1,000 / 2,000 / 3,000 held out for v
            decision; 10,000 for test
 training   Adam at 0.001, batches of 32, 10 epochs, no augmentation
 hardware   two cores with AVX512-BF16, 2.4 minutes
-reached    99.09 % (98.88 to 99.26) on the 10,000 test digits, seed 0
+reached    99.09 % (98.88 to 99.26) on the 10,000 test digits, seed 0; with --learning-rate 0.01 it is 98.03 %
+           (97.74 to 98.28), and the validation loss jumps between 0.06 and 0.13 from epoch to epoch
 expected   about 99 % on the test digits
 """
 
