@@ -27,14 +27,12 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::http::Timeout=20
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
-# Two files at a time; but tests/e2e measures what a loaded process does, and has the machine to itself.
 test:
 	@$(MAKE) --no-print-directory -j3 .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed apt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/e2e
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest
 
 .venv/.installed-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
