@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api import upload
+from app.api.accept import preferred
 from app.api.predict import ERRORS, IMAGE_BODY, LabelQuery, ModelQuery, VersionQuery, each_once, timing_of
 from app.api.schemas import ExplainBody, RegionBody, error_responses
 from app.api.work import Work, begun, unless_disconnected
-from app.errors import InvalidParameter, NotAcceptable, Unimplemented
+from app.errors import InvalidParameter, Unimplemented
 from app.inference.engines.base import TOP_CLASS
 from app.inference.explain import Explained, Heatmap, positive
 from app.inference.pipeline import Timing
@@ -45,7 +46,7 @@ async def explain(
     label: LabelQuery = None,
 ) -> Response:
     """As `/predict` takes the picture. With `Accept: image/png` it comes back, the heat map laid over it."""
-    answered = _answered(",".join(request.headers.getlist("accept")))
+    answered = preferred(request, _ANSWERS)
     async with begun(request, model, version, label, explaining=True) as work:
         chosen = _checked(class_id, work)
         data = await upload.read_image(request, work.settings.max_body_bytes, work.take)
@@ -83,33 +84,6 @@ def _body(explained: Explained, class_id: int, heat: Heatmap, region: Box, timin
         region=RegionBody(**{side: round(place, 6) for side, place in region._asdict().items()}),
         timing_ms=timing_of(timing),
     )
-
-
-def _answered(accept: str) -> Answered:
-    """The type that the caller likes best, by RFC 9110, 12.4.2. Raises `NotAcceptable` where there is none."""
-    named = [one.partition(";") for one in accept.split(",") if one.strip()]
-    ranges = {name.strip().lower(): _quality(parameters) for name, _, parameters in named} or {"*/*": 1.0}
-
-    def liking(answered: Answered) -> tuple[float, int, int]:
-        """Its weight, by the most specific range that holds it, how specific that is, and how early it was named."""
-        holding = answered, f"{answered.partition('/')[0]}/*", "*/*"
-        found = next((one for one in holding if one in ranges), None)
-        return (0.0, 0, 0) if found is None else (ranges[found], -holding.index(found), -list(ranges).index(found))
-
-    best = max(_ANSWERS, key=liking)  # of equals, the first
-    if not liking(best)[0] > 0:
-        raise NotAcceptable(f"answers are {' or '.join(_ANSWERS)}; the request accepts {accept:.100}")
-    return best
-
-
-def _quality(parameters: str) -> float:
-    """The weight of a media range, from 0 to 1; 0 where it can't be read."""
-    named = dict(parameter.replace(" ", "").lower().partition("=")[::2] for parameter in parameters.split(";"))
-    try:
-        quality = float(named.get("q", 1.0))
-    except ValueError:
-        return 0.0
-    return quality if 0.0 <= quality <= 1.0 else 0.0
 
 
 def _checked(class_id: int | None, work: Work) -> int:

@@ -11,14 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from app.api import health, predict
+from app.api.accept import preferred
 from app.api.predict import LabelQuery, ModelQuery, TopKQuery, VersionQuery, each_once
 from app.api.schemas import PredictBody, error_responses
-from app.errors import InvalidParameter, NotAcceptable
+from app.errors import InvalidParameter
 from app.observability import QUIET
 
 router = APIRouter()
-
-_JSON_RANGES = ("*/*", "application/*", "application/json")
 
 
 class Attributes(BaseModel):
@@ -61,18 +60,11 @@ async def invocations(
     custom_attributes: Annotated[str, Header(alias="X-Amzn-SageMaker-Custom-Attributes")] = "",
 ) -> Response:
     """As `/predict`; what the query leaves open may be in `X-Amzn-SageMaker-Custom-Attributes`."""
-    accept = request.headers.get("accept", "*/*")
-    if not _takes_json(accept):
-        raise NotAcceptable(f"answers are application/json; the request accepts {accept:.100}")
+    preferred(request, ("application/json",))
     asked = _attributes(custom_attributes)
     return await predict.predict(
         request, model or asked.model, version or asked.version, top_k or asked.top_k, label or asked.label
     )
-
-
-def _takes_json(accept: str) -> bool:
-    ranges = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
-    return any(one in ("", *_JSON_RANGES) for one in ranges)
 
 
 def _attributes(header: str) -> Attributes:

@@ -63,29 +63,9 @@ async def test_picture_comes_back_under_its_heat_map(tmp_path: Path) -> None:
     np.testing.assert_allclose(image[0, 0], [(51 + 252) / 2, (51 + 255) / 2, (51 + 164) / 2], atol=0.5)
 
 
-@pytest.mark.parametrize(
-    ("accept", "answered"),
-    [
-        ("*/*", "application/json"), ("", "application/json"), ("application/*", "application/json"),
-        ("image/*", "image/png"), ("IMAGE/PNG; q=0.5", "image/png"), ("text/html, image/png", "image/png"),
-        ("image/png, application/json", "image/png"), ("application/json;q=0.9, image/png;q=0.2", "application/json"),
-        ("image/png;q=0.1, */*;q=0.8", "application/json"), ("text/html, */*;q=0.1", "application/json"),
-        ("application/json;q=0, */*", "image/png"), ("image/png;q=0, */*;q=0.1", "application/json"),
-        ("image/*, */*;q=0.8", "image/png"), ("image/png;q=inf, application/*", "application/json"),
-    ],
-)  # fmt: skip
-async def test_caller_gets_the_type_that_it_likes_best(accept: str, answered: str, tmp_path: Path) -> None:
+async def test_caller_that_takes_neither_is_told_what_there_is(tmp_path: Path) -> None:
     publish(tmp_path)
-    response = await _explain(tmp_path, accept=accept)
-    assert (response.status_code, response.headers["content-type"]) == (200, answered)
-
-
-@pytest.mark.parametrize(
-    "accept", ["text/html", "image/jpeg", "image/png;q=0", "application/json;q=none", "text/html,"]
-)
-async def test_caller_that_takes_neither_is_told_what_there_is(accept: str, tmp_path: Path) -> None:
-    publish(tmp_path)
-    response = await _explain(tmp_path, accept=accept)
+    response = await _explain(tmp_path, accept="text/html")
     assert (response.status_code, response.json()["error"]["code"]) == (406, "not_acceptable")
     assert "application/json or image/png" in response.json()["error"]["message"]
 

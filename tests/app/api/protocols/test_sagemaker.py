@@ -80,6 +80,7 @@ async def test_custom_attributes_say_what_a_query_would(
         ({ATTRIBUTES: "top_k=4"}, 422, "invalid_parameter", "top_k: cups has 3 classes"),
         ({ATTRIBUTES: "top_k=1,top_k=2"}, 422, "invalid_parameter", "top_k: expected once, came 2 times"),
         ({ATTRIBUTES: "model=jugs"}, 404, "unknown_model", "no model 'jugs'"),
+        ({"accept": "application/json;q=0"}, 406, "not_acceptable", "answers are application/json"),
         ({"accept": "text/csv"}, 406, "not_acceptable", "the request accepts text/csv"),
         ({"content-type": "text/csv"}, 415, "unsupported_media_type", "text/csv"),
     ],
