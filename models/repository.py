@@ -82,7 +82,8 @@ class ModelRepository:
     def read(self, folder: VersionFolder) -> Manifest:
         """The manifest of a version. Raises `InvalidVersion` where it can't be trusted."""
         try:
-            document = json.loads((folder.path / MANIFEST_FILE).read_bytes())
+            text = (folder.path / MANIFEST_FILE).read_bytes()
+            document = json.loads(text)
         except (OSError, ValueError, RecursionError) as error:
             raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is unreadable: {error}") from error
         schema = document.get("schema_version") if isinstance(document, dict) else None
@@ -91,7 +92,7 @@ class ModelRepository:
                 f"{folder.path}: {MANIFEST_FILE} has schema_version {schema!r}, this release reads {SCHEMA_VERSION}"
             )
         try:
-            manifest = Manifest.model_validate(document)
+            manifest = Manifest.model_validate_json(text)  # stricter: no halves of characters, which no answer can hold
         except ValidationError as error:
             raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is invalid: {first_error(error)}") from error
         if (manifest.name, manifest.version) != (folder.name, folder.version):

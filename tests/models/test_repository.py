@@ -181,6 +181,7 @@ NO_MANIFESTS = {
     b"{}": "has schema_version None, this release reads 1",
     b'{"schema_version": 2}': "has schema_version 2, this release reads 1",
     b'{"schema_version": 1}': r"is invalid: name: Field required \(and \d+ more\)",
+    rb'{"schema_version": 1, "labels": [{"name": "\ud800"}]}': "is invalid: the document: Invalid JSON: .* hex escape",
 }
 
 
