@@ -57,7 +57,7 @@ def _new(name: str, path: Path | None) -> None:
         if name in parse(lines):
             raise KeysError(f"{path} has a key named {name}; remove that, or take another name")
         lines.append(line)
-    _write((f"{key}\n",))
+        _write((f"{key}\n",))  # before the file has its hash: a key that nobody saw is not in it
     sys.stderr.write(f"This is the key, which is kept nowhere; its hash is in {path}.\n")
 
 
@@ -119,4 +119,11 @@ def _keep_owner(path: Path, aside: Path) -> None:
 
 
 def _write(lines: Iterator[str] | Sequence[str]) -> None:
-    sys.stdout.write("".join(lines))
+    """Raises `KeysError` where nobody reads it, such as for a full disk or a pipe that has ended."""
+    try:
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError):
+            sys.stdout.close()  # or Python tries once more when it ends, and complains in its own words
+        raise KeysError(f"the output can't be written: {error.strerror}") from None

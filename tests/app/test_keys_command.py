@@ -41,6 +41,22 @@ def test_without_a_file_the_hash_is_printed_for_the_environment(capsys: pytest.C
     assert parse([line]) == {"web": hashed(key.encode())}
 
 
+@pytest.mark.parametrize("arguments", [["new", "web", "--file", "keys"], ["new", "web"], ["list", "--file", "keys"]])
+def test_key_that_nobody_saw_is_not_kept(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _new(capsys, "other", tmp_path / "keys")
+    before = (tmp_path / "keys").read_bytes()
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert run(arguments, None) == 1
+        assert full.closed  # or Python would complain once more in the end
+    assert capsys.readouterr().err == "error: the output can't be written: No space left on device\n"
+    assert (tmp_path / "keys").read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keys"]
+
+
 def test_list_prints_names_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "keys"
     for name in ("web", "mobile"):
