@@ -16,6 +16,7 @@ import { PictureError, shrink, toSend } from "./picture.js";
  * @property {string} note what was done to it before
  * @property {State} state
  * @property {string} message of a failure, or of a wait
+ * @property {boolean} refused failed, as it would again
  * @property {Answer | null} answer
  * @property {Map<string, Answer>} others all classes, by version
  * @property {Map<string, Explanation>} explanations by version and class
@@ -58,6 +59,7 @@ export function pictureOf(file) {
     note: "",
     state: "waiting",
     message: "",
+    refused: false,
     answer: null,
     others: new Map(),
     explanations: new Map(),
@@ -96,7 +98,9 @@ export async function classify(picture, version, topK, changed) {
     turn("done");
   } catch (error) {
     if (asking.signal.aborted) return;
-    turn("failed", /** @type {Error} */ (error).message);
+    const { message, status } = /** @type {ServiceError} */ (error);
+    picture.refused = error instanceof PictureError || [400, 413, 415].includes(status);
+    turn("failed", message);
     if (!(error instanceof ServiceError || error instanceof PictureError)) throw error;
   }
 }

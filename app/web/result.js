@@ -60,7 +60,7 @@ export async function showAnswer(picture, live) {
   const { answer, state } = picture;
   byId("result").hidden = false;
   byId("result").dataset.state = state;
-  byId("ask-again").hidden = state !== "failed";
+  byId("ask-again").hidden = state !== "failed" || picture.refused;
   for (const id of ["scores", "details", "all-switch"]) byId(id).hidden = !answer;
   byId("threshold").textContent = "";
   byId("all").hidden = true;

@@ -41,16 +41,17 @@ def test_file_that_is_no_picture_is_refused_before_it_is_sent(painted, open_page
     for given, words in NO_PICTURES:
         page.set_input_files("#choose", given)
         expect(page.locator(".said")).to_contain_text(words)
+        expect(page.locator("#ask-again")).to_be_hidden()
     assert [url for url in sent if "/predict" in url] == []
 
 
 def test_refusal_of_the_service_is_shown_in_its_words(painted, open_page) -> None:
     page = open_page(painted, expected=("400",))
-    page.set_input_files("#choose", file("cut.jpg", (PICTURES / "cat.jpg").read_bytes()[:3000], "image/jpeg"))
     with page.expect_response("**/predict?*") as response:
-        page.click("#ask-again")
+        page.set_input_files("#choose", file("cut.jpg", (PICTURES / "cat.jpg").read_bytes()[:3000], "image/jpeg"))
     message = response.value.json()["error"]["message"]
     expect(page.locator("#verdict")).to_have_text(message[0].upper() + message[1:] + ".")
+    expect(page.locator("#ask-again")).to_be_hidden()  # the same file would be refused again
     page.set_input_files("#choose", shade(220))
     expect(page.locator("#verdict")).to_have_text("Very likely bright")
 
