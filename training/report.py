@@ -19,10 +19,11 @@ import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from models.manifest import Abstention, Label, Manifest, Metric
-from training import calibrate, plots
+from training import calibrate, inside, plots
 from training.calibrate import Floats, Ints, Judged
 from training.history import Epoch
-from training.plots import Drawing, Line, Picture, Shown
+from training.inside import Picture, Shown
+from training.plots import Drawing, Line
 from training.splits import Split
 
 WORST = 24
@@ -193,7 +194,7 @@ def _judgement(findings: Findings, names: Sequence[str]) -> dict[str, object]:
         "means": [_mean(np.array([row[column] for row in rows])) for column in (1, 2, 3)],
         "mistakes": [
             Mistake(
-                plots.photo(findings.test.images[row]),
+                inside.photo(findings.test.images[row]),
                 names[classes[row]],
                 names[predicted[row]],
                 float(judged.confidence[row]),
@@ -243,7 +244,7 @@ def _risk(judged: Judged, abstention: Abstention | None) -> Drawing:
 
 def _inside(findings: Findings) -> Iterator[Shown]:
     if findings.network is not None:
-        yield from plots.inside(findings.network, findings.test.images[0] if len(findings.test) else None)
+        yield from inside.shown(findings.network, findings.test.images[0] if len(findings.test) else None)
 
 
 def _names(labels: Sequence[Label]) -> list[str]:

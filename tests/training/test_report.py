@@ -28,7 +28,7 @@ from models.manifest import (
     Provenance,
     SplitRecord,
 )
-from training import history, plots, report
+from training import history, inside, plots, report
 from training.calibrate import Judged
 from training.history import Epoch
 from training.report import Findings
@@ -429,7 +429,7 @@ def test_feature_maps_are_those_after_normalisation_and_activation() -> None:
     block = keras.Model(network.input, network.layers[4].output)
     features = np.asarray(block(image[None].astype(np.float32)))[0]
 
-    shown = {one.title: one.picture for one in plots.inside(network, image)}["After the first convolution block"]
+    shown = {one.title: one.picture for one in inside.shown(network, image)}["After the first convolution block"]
 
     liveliest = features[..., features.std(axis=(0, 1)).argmax()]
     tile = np.asarray(_picture(shown.uri))[:72:9, :72:9]  # 8 pixels, each enlarged to 9
@@ -439,7 +439,7 @@ def test_feature_maps_are_those_after_normalisation_and_activation() -> None:
 
 @pytest.mark.parametrize(("channels", "said"), [(1, "contrast."), (5, "means over 5 channels.")])
 def test_filters_of_other_depths_are_grey(channels: int, said: str) -> None:
-    (filters,) = plots.inside(_network(kernel=5, channels=channels), None)
+    (filters,) = inside.shown(_network(kernel=5, channels=channels), None)
 
     assert filters.text.endswith(said)
     pixels = np.asarray(_picture(filters.picture.uri).convert("RGB"))
@@ -452,7 +452,7 @@ def test_a_nested_network_is_looked_into_and_left_as_it_was(tmp_path: Path) -> N
     nested = keras.Model(pixels, inner(keras.layers.Rescaling(1 / 255)(pixels)))
     image = np.zeros((8, 8, 3), np.uint8)
 
-    titles = [one.title for one in plots.inside(nested, image)]
+    titles = [one.title for one in inside.shown(nested, image)]
 
     assert titles == [
         "First filters",
@@ -467,15 +467,15 @@ def test_a_network_without_convolutions_shows_what_it_can() -> None:
     pixels = keras.Input((8, 8, 3))
     network = keras.Model(pixels, {"logits": keras.layers.Dense(2)(keras.layers.Flatten()(pixels))})
 
-    assert [one.title for one in plots.inside(network, np.zeros((8, 8, 3), np.uint8))] == ["A test picture"]
+    assert [one.title for one in inside.shown(network, np.zeros((8, 8, 3), np.uint8))] == ["A test picture"]
 
 
 def test_large_and_oblong_tiles_keep_their_shape() -> None:
     random = np.random.default_rng(0)
 
-    assert plots.mosaic(random.random((1, 100, 200)), 72)[1:3] == (72, 36)
-    assert plots.mosaic(random.random((1, 10, 20)), 72)[1:3] == (60, 30)
-    assert plots.mosaic(np.full((9, 6, 6), np.nan), 6)[1:3] == (8 * 9 - 3, 15)
+    assert inside.mosaic(random.random((1, 100, 200)), 72)[1:3] == (72, 36)
+    assert inside.mosaic(random.random((1, 10, 20)), 72)[1:3] == (60, 30)
+    assert inside.mosaic(np.full((9, 6, 6), np.nan), 6)[1:3] == (8 * 9 - 3, 15)
 
 
 def test_without_test_data_the_rest_is_reported(tmp_path: Path) -> None:
