@@ -132,10 +132,10 @@ def configure_logging(level: str, log_format: str) -> None:
     handler.setFormatter(_TextFormatter() if as_text else _JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
-    # uvicorn's own lines say little that ours don't, and TensorFlow's (through absl) are of no use to who serves
-    for name in ("uvicorn", "absl"):
-        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    for name in ("app", "models"):
+        logging.getLogger(name).setLevel(level.upper())
+    # Others' lines say little that ours don't: uvicorn's, TensorFlow's, and Azure's, which has four for each request
+    root.setLevel(max(logging.getLogger("app").level, logging.WARNING))
     # It warns of every malformed body; we tell that to its sender
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 

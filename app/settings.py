@@ -143,7 +143,7 @@ class Settings(BaseSettings):
         default=None, description="origins whose pages may call, separated by commas, or `*`; unset: none"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="lowest severity that is logged"
+        default="info", description="lowest severity that is logged; of other libraries, `warning` at least"
     )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="`json`, `text`, or `auto`: text if a terminal reads it"

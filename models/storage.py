@@ -8,6 +8,7 @@ and a transfer that breaks, or a right that is missing, changes nothing.
 import errno
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,6 +199,9 @@ def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
 def opened(url: str) -> tuple[Any, str]:
     """fsspec's file system, and the path of the URL in it. Raises `StorageError` where it can't be had."""
     scheme = url.partition("://")[0]
+    # Google's zonal buckets are asked for by who has one: telling them apart takes a right that readers of objects may
+    # not have, and gcsfs warns of that for each file
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     try:
         import fsspec
 

@@ -73,7 +73,7 @@ class Summary:
     def lines(self) -> Iterator[str]:
         rate = f" in {self.seconds:.1f} s, {self.computed / self.seconds:.1f} a second" if self.computed else ""
         yield f"{self.pictures:,} pictures, {self.computed:,} of them in this run{rate}"
-        yield f"{self.errors.total():,} errors"
+        yield f"{self.errors.total():,} error{'s' * (self.errors.total() != 1)}"
         yield from (f"  {code}: {count:,}" for code, count in sorted(self.errors.items()))
 
 

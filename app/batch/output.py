@@ -113,7 +113,7 @@ class Output:
         """A small file that is to be there once and for all. Raises `FileExistsError` where another one is.
 
         In a storage that knows no exclusive writing two runs within moments may both take theirs for the one: S3 and
-        what follows it closely and Google's do.
+        what follows it closely, Azure's and Google's do.
         """
         if self._storage is None:  # others are kept out
             with self.writing(name) as path:

@@ -177,7 +177,7 @@ def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """What a test sets up for logging would write to its own captured output, which is closed by the next one."""
-    loggers = [logging.getLogger(name) for name in (None, "uvicorn", "python_multipart")]
+    loggers = [logging.getLogger(name) for name in (None, "app", "models", "python_multipart")]
     before = [(logger, logger.handlers, logger.level) for logger in loggers]
     yield
     for logger, logger.handlers, level in before:

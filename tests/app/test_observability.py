@@ -153,13 +153,13 @@ async def test_exception_is_one_json_line_with_its_traceback_and_request_id(
 def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "text")
     token = request_id_var.set("abc")
-    logging.getLogger("any").info("%s served", "cup", extra={"fields": {"duration_ms": 1.25}})
-    logging.getLogger("any").debug("not asked for")
+    logging.getLogger("app.any").info("%s served", "cup", extra={"fields": {"duration_ms": 1.25}})
+    logging.getLogger("app.any").debug("not asked for")
     request_id_var.reset(token)
     try:
         raise ValueError("spilt")
     except ValueError:
-        logging.getLogger("any").exception("oh")
+        logging.getLogger("app.any").exception("oh")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d info    cup served 1\.25 ms \[abc\]", lines[0])
     assert re.fullmatch(r"\d\d:\d\d:\d\d error   oh", lines[1])
@@ -174,12 +174,20 @@ def test_json_unless_a_terminal_reads_it(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
     configure_logging("info", log_format)
-    logging.getLogger("any").info("hello")
+    logging.getLogger("app.any").info("hello")
     assert capsys.readouterr().out.startswith("{") is as_json
+
+
+def test_other_libraries_are_heard_where_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("debug", "json")
+    logging.getLogger("models.storage").debug("copied")
+    for name in ("uvicorn.error", "azure.core.pipeline.policies.http_logging_policy"):
+        logging.getLogger(name).info("Request URL")
+        logging.getLogger(name).warning("no answer")
+    assert [line["message"] for line in _lines(capsys)] == ["copied", "no answer", "no answer"]
 
 
 def test_malformed_bodies_are_no_warnings_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("debug", "json")
     logging.getLogger("python_multipart.multipart").warning("Found invalid character")
-    logging.getLogger("uvicorn.error").info("Started server process")
     assert capsys.readouterr().out == ""

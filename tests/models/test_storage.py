@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from models import storage as storage_module
 from models.repository import InvalidVersion, ModelRepository, VersionExists
-from models.storage import Mirror, StorageError, is_url, upload
+from models.storage import Mirror, StorageError, is_url, opened, upload
 from tests.models.test_repository import check_all, publish, text_of
 
 
@@ -366,3 +367,13 @@ def test_what_is_an_address() -> None:
         False,
         False,
     ]
+
+
+def test_google_s_zonal_buckets_are_for_who_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
+    monkeypatch.setenv(name, "true")
+    opened(tmp_path.as_uri())
+    assert os.environ[name] == "true"
+    monkeypatch.delenv(name)
+    opened(tmp_path.as_uri())
+    assert os.environ[name] == "false"
