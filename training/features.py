@@ -25,6 +25,8 @@ from openvino.tools.ovc import convert_model  # noqa: E402
 _BATCH = 16
 _PIXELS = "pixels"
 
+Rows = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Features:
@@ -47,11 +49,9 @@ def extract(listing: Sequence[Photo], spec: InputSpec, network: keras.Model, scr
 
     Raises `DataError` where more than 5 % of the photos can't be read, `OSError` where the disk is full.
     """
-    embeddings = np.empty((len(listing), network.output["embedding"].shape[-1]), np.float32)
+    found = np.empty((len(listing), network.output["embedding"].shape[-1]), np.float32)
     hashes = np.empty(len(listing), np.uint64)
-    queue = ov.AsyncInferQueue(_compiled(network))
-    queue.set_callback(lambda request, rows: np.copyto(embeddings[rows], request.get_output_tensor().data))
-
+    queue = _queue(network, found)
     kept: list[Photo] = []
     unreadable: list[tuple[Path, str]] = []
     batch: list[npt.NDArray[np.uint8]] = []
@@ -83,7 +83,27 @@ def extract(listing: Sequence[Photo], spec: InputSpec, network: keras.Model, scr
     n = len(kept)
     pixels = np.memmap(scratch / _PIXELS, np.uint8, "r", shape=(n, spec.height, spec.width, 3))
     classes = np.array([photo.class_id for photo in kept], np.int64)
-    return Features(tuple(kept), pixels, embeddings[:n], hashes[:n], classes, tuple(unreadable))
+    return Features(tuple(kept), pixels, found[:n], hashes[:n], classes, tuple(unreadable))
+
+
+def embeddings(network: keras.Model, pixels: npt.NDArray[np.uint8], rows: Rows) -> npt.NDArray[np.float32]:
+    """Float32 [len(rows), D] of those rows of pixels uint8 [N, H, W, 3], in a third of TensorFlow's time."""
+    found = np.empty((len(rows), network.output["embedding"].shape[-1]), np.float32)
+    queue = _queue(network, found)
+    try:
+        for start in range(0, len(rows), _BATCH):
+            part = slice(start, min(start + _BATCH, len(rows)))
+            queue.start_async({0: pixels[rows[part]]}, part)
+    finally:
+        queue.wait_all()  # as above
+    return found
+
+
+def _queue(network: keras.Model, embeddings: npt.NDArray[np.float32]) -> ov.AsyncInferQueue:
+    """Takes pictures with the slice of `embeddings` where theirs belong."""
+    queue = ov.AsyncInferQueue(_compiled(network))
+    queue.set_callback(lambda request, rows: np.copyto(embeddings[rows], request.get_output_tensor().data))
+    return queue
 
 
 def _compiled(network: keras.Model) -> ov.CompiledModel:

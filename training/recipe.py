@@ -93,6 +93,9 @@ class Transfer(BaseModel):
     backbone: Literal["efficientnet_lite0", "resnet34", "resnet50"] = "efficientnet_lite0"
     input: InputSpec = InputSpec(height=224, width=224, resize="stretch")
     epochs: int = Field(default=0, ge=0, description="of fine-tuning; 0 leaves the backbone frozen")
+    small_epochs: int = Field(
+        default=0, ge=0, description="the first ones see crops of three quarters of the size, at half of the cost"
+    )
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0.0, description="of the head, at the top of the cycle")
     held_out: float = Field(default=0.15, gt=0.0, lt=0.5, description="share that calibrates, with fine-tuning")

@@ -30,8 +30,8 @@ from training import architectures, duplicates, evaluate, export, features, head
 from training.backbones import MODELS, Backbone
 from training.checkpoint import REPORT, Checkpoint
 from training.conclude import TARGET_RISK, Outputs, conclude
-from training.features import Features
-from training.fine_tune import fine_tune, with_head
+from training.features import Features, Rows
+from training.fine_tune import classifier_of, fine_tune, with_head
 from training.fit import Trained
 from training.head import Head
 from training.photos import Listing
@@ -43,8 +43,6 @@ _PHOTOS = "photos.json"
 _SHOWN = 10
 _FEW = 50
 _GOLDEN_CANDIDATES = 256
-
-Rows = npt.NDArray[np.int64]
 
 
 class _Phase(NamedTuple):
@@ -179,13 +177,14 @@ def _fine_tuned(
         callbacks,
     )
 
+    judged = ("calibration", "decision", "test")
+    embedded = features.embeddings(trained.network, found.pixels, np.concatenate([parts[part] for part in judged]))
+    logits = Head(*classifier_of(trained.network).get_weights())(embedded)
+    ends = np.cumsum([len(parts[part]) for part in judged])
+
     def outputs(part: str, text: str) -> Outputs:
-        rows = parts[part]
-        logits = [
-            trained.network(found.pixels[rows[i : i + 64]].astype(np.float32), training=False)["logits"]
-            for i in range(0, len(rows), 64)
-        ]
-        return Outputs(np.concatenate([keras.ops.convert_to_numpy(x) for x in logits]), found.classes[rows], text)
+        rows, end = parts[part], ends[judged.index(part)]
+        return Outputs(logits[end - len(rows) : end], found.classes[rows], text)
 
     return _Phase(
         trained,

@@ -18,7 +18,7 @@ from training.recipe import Transfer
 N, SIZE = 48, 64
 
 
-def _minute(name: str, height: int, width: int, classes: int) -> keras.Model:
+def _minute(name: str, height: int | None, width: int | None, classes: int) -> keras.Model:
     """Maps 4, 16 and 32 times smaller than the picture, with BatchNorm after each."""
     x = pixels = keras.Input((height, width, 3))
     for part, filters, stride in (("lower", 4, 4), ("middle", 6, 4), ("upper", 8, 2)):
@@ -158,7 +158,7 @@ def test_a_run_that_goes_on_ends_where_one_in_a_piece_does(backbone: keras.Model
 def test_efficientnet_is_trained_from_its_maps_of_a_sixteenth_upwards(size: int) -> None:
     network = architectures.build("efficientnet_lite0", size, size, 3)
 
-    factors = fine_tune._freeze(network)
+    factors = fine_tune._freeze(network, network)
 
     trainable = {layer.name for layer in network.layers if layer.trainable and layer.trainable_variables}
     assert not any("bn" in name for name in trainable)
@@ -173,7 +173,7 @@ def test_efficientnet_is_trained_from_its_maps_of_a_sixteenth_upwards(size: int)
 
 def _crops(picture: np.ndarray, n: int = 400) -> np.ndarray:
     images = np.broadcast_to(picture, (n, *picture.shape)).astype(np.uint8)
-    return np.asarray(fine_tune._cropped(tf.constant(images), tf.constant([3, 4], tf.int64)))
+    return np.asarray(fine_tune._cropped(tf.constant(images), tf.constant([3, 4], tf.int64), picture.shape[:2]))
 
 
 def test_crops_stay_inside_the_picture_and_have_its_size() -> None:
@@ -224,3 +224,24 @@ def test_every_photo_is_shown_once_an_epoch_with_its_own_class_and_other_crops()
     # The second epoch is the same for who begins with it
     again = next(iter(fine_tune._batches(pixels, classes, rows, 4, _recipe(batch_size=4), first_epoch=1)))
     np.testing.assert_array_equal(again[0], shown[4][0])
+
+
+def test_first_epochs_see_smaller_crops_where_the_recipe_says_so(backbone: keras.Model) -> None:
+    pixels, classes = _pictures()
+    recipe = _recipe(epochs=3, small_epochs=2, batch_size=16)
+    batches = fine_tune._batches(pixels, classes, np.arange(N), 3, recipe, first_epoch=0)
+
+    sides = [images.shape[1:3] for images, _ in batches.take(9).as_numpy_iterator()]
+
+    assert sides == 6 * [(SIZE * 3 // 4, SIZE * 3 // 4)] + 3 * [(SIZE, SIZE)]
+    assert fine_tune._freeze(_minute("minute", None, None, 3), backbone) == fine_tune._freeze(backbone, backbone)
+
+    trained = _tune(fine_tune.with_head(backbone, HEAD), epochs=6, small_epochs=4, learning_rate=0.05)
+
+    assert trained.network.input_shape == (None, SIZE, SIZE, 3)
+    assert trained.history[-1].validation_loss < trained.history[0].validation_loss / 2
+    names = ("lower_conv", "lower_bn", "middle_conv", "middle_bn", "upper_conv", "upper_bn")
+    nets = (backbone, trained.network)
+    weights = [[np.concatenate(network.get_layer(name).get_weights()) for name in names] for network in nets]
+    moved = [name for name, *pair in zip(names, *weights, strict=True) if not np.array_equal(*pair)]
+    assert moved == ["middle_conv", "upper_conv"]

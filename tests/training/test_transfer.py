@@ -114,7 +114,7 @@ def backbone() -> backbones.Backbone:
 def tuned(place: SimpleNamespace, frozen: SimpleNamespace, backbone: backbones.Backbone) -> SimpleNamespace:
     """Fine-tuning, interrupted once its epoch is done and gone on with."""
     command = ("--models", place.models, "photos", place.folder, "--name", "tuned", "--runs", place.runs, "--unfreeze")
-    command = (*command, "--epochs", "1", "--batch-size", "16")
+    command = (*command, "--epochs", "1", "--small-epochs", "1", "--batch-size", "16")
 
     def conclude(*_: object) -> None:
         raise KeyboardInterrupt
@@ -316,6 +316,7 @@ def unlike(tmp_path: Path) -> Path:
         ({"name": "My Model"}, "model: "),
         ({"name": "../x"}, "model: "),
         ({"arguments": ["--epochs", "3"]}, "--epochs is one of fine-tuning: give --unfreeze too"),
+        ({"arguments": ["--small-epochs", "3"]}, "--small-epochs is one of fine-tuning: give --unfreeze too"),
         ({"arguments": ["--unfreeze", "--epochs", "0"]}, "--unfreeze needs --epochs of 1 or more"),
         ({"arguments": ["--unfreeze", "--epochs", "-1"]}, "epochs: "),
         ({"arguments": ["--exclude", "horse"]}, "{place} has no class 'horse' that could be left out; "),

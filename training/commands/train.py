@@ -17,9 +17,17 @@ if TYPE_CHECKING:
     from training.recipe import AnyRecipe, Transfer
 
 _RUNS = Path("runs")
-_FINE_TUNING_EPOCHS = 8
+_FINE_TUNING_EPOCHS = 6
 # The values of a recipe that the command line can replace
-_CHANGES = {"architecture": str, "batch_size": int, "epochs": int, "learning_rate": float, "seed": int, "views": int}
+_CHANGES = {
+    "architecture": str,
+    "batch_size": int,
+    "epochs": int,
+    "small_epochs": int,
+    "learning_rate": float,
+    "seed": int,
+    "views": int,
+}
 
 
 def add_to(commands: "Commands") -> None:
@@ -47,6 +55,11 @@ def add_to(commands: "Commands") -> None:
         "--unfreeze", action="store_true", help="fine-tune the upper half of the backbone after the head"
     )
     photos.add_argument("--epochs", type=int, help=f"of fine-tuning (default: {_FINE_TUNING_EPOCHS})")
+    photos.add_argument(
+        "--small-epochs",
+        type=int,
+        help="of these, first ones on smaller crops, at half of the cost (default: all but one)",
+    )
     photos.add_argument("--batch-size", type=int, help="of fine-tuning")
     photos.add_argument("--learning-rate", type=float, help="of fine-tuning")
     photos.add_argument("--seed", type=int, help="of what is drawn at random")
@@ -98,14 +111,18 @@ def _run(options: argparse.Namespace) -> None:
 def _photos(options: argparse.Namespace) -> None:
     from training import recipe
 
-    fine_tuning = _given(options, "epochs", "batch_size", "learning_rate")
+    fine_tuning = _given(options, "epochs", "small_epochs", "batch_size", "learning_rate")
     if fine_tuning and not options.unfreeze:
         option = next(iter(fine_tuning)).replace("_", "-")
         raise recipe.RecipeError(f"--{option} is one of fine-tuning: give --unfreeze too, or leave it out")
+    epochs = 0
+    if options.unfreeze:
+        epochs = _FINE_TUNING_EPOCHS if options.epochs is None else options.epochs
     changes = {
         "model": options.name,
         "exclude": tuple(options.exclude or ()),
-        "epochs": _FINE_TUNING_EPOCHS if options.unfreeze else 0,
+        "epochs": epochs,
+        "small_epochs": max(0, epochs - 1),
         **fine_tuning,
         **_given(options, "backbone", "seed"),
     }

@@ -15,6 +15,7 @@ from tests.training.commands.conftest import write_mnist
 from training import export, recipe
 from training import run as training_run
 from training.__main__ import main
+from training.commands import train
 
 
 def test_a_run_ends_with_what_was_published_and_where_its_report_lies(published: SimpleNamespace) -> None:
@@ -146,3 +147,15 @@ def test_tensorboard_writes_beside_the_report_or_is_asked_for(
     *_, state, _, callbacks = started.calls[0]
     assert [type(callback) for callback in callbacks] == [keras.callbacks.TensorBoard]
     assert callbacks[0].log_dir == str(state.folder / "tensorboard")
+
+
+def test_fine_tuning_sees_whole_photos_in_its_last_epoch_alone_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(train, "_transfer", lambda _, recipe, *__: asked.append((recipe.epochs, recipe.small_epochs)))
+
+    for options in ((), ("--unfreeze",), ("--unfreeze", "--epochs=1"), ("--unfreeze", "--small-epochs=0")):
+        assert main(["photos", str(tmp_path), "--name", "any", *options]) == 0
+
+    assert asked == [(0, 0), (6, 5), (1, 0), (6, 0)]
