@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
@@ -80,14 +81,30 @@ def course_table() -> list[str]:
 
 def test_benchmark_figures_are_those_of_the_result_that_is_named() -> None:
     told = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    name = re.findall(r"`(results/\S+\.json)`", told)[0]
-    result = json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))
-    photos, small = (list(throughput.table(found)) for found in result["throughput"]["workloads"].values())
+    result, photos, small = _benchmarked(told.split("## Without bfloat16")[0])
     assert [line for line in _section("Under load").splitlines() if line.startswith("|")] == photos
-    rows = [line for line in told.split("## How it is measured")[0].splitlines() if line.startswith("|")]
+    rows = [line for line in told.split("## Without bfloat16")[0].splitlines() if line.startswith("|")]
     assert rows == [*small, *experiments.table(result["experiments"])]
     large = result["throughput"]["large_photo_p50_ms"]
     assert f"{large['demitasse, OpenVINO']:.0f} ms, with the usual FastAPI {large['usual FastAPI']:.0f} ms" in told
+
+
+def test_benchmark_figures_without_bfloat16_are_those_of_the_result_that_is_named() -> None:
+    told = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    section = told.split("## Without bfloat16")[1].split("\n## ")[0]
+    result, photos, small = _benchmarked(section)
+    assert "avx512_bf16" not in result["machine"]["flags"]
+    assert [line for line in section.splitlines() if line.startswith("|")] == [*photos, *small]
+    large = result["throughput"]["large_photo_p50_ms"]
+    assert f"{large['demitasse, OpenVINO']:.0f} ms, with the usual FastAPI {large['usual FastAPI']:.0f} ms" in section
+
+
+def _benchmarked(section: str) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The result that the section names, and its tables of photos and of small pictures."""
+    name = re.findall(r"`(results/\S+\.json)`", section)[0]
+    result = json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))
+    photos, small = (list(throughput.table(found)) for found in result["throughput"]["workloads"].values())
+    return result, photos, small
 
 
 def test_course_figures_are_those_of_their_runs() -> None:
