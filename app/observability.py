@@ -134,7 +134,7 @@ def configure_logging(level: str, log_format: str) -> None:
     root.handlers = [handler]
     for name in ("app", "models"):
         logging.getLogger(name).setLevel(level.upper())
-    # Others' lines say little that ours don't: uvicorn's, TensorFlow's, and Azure's, which has four for each request
+    # Others' lines say little that ours don't: uvicorn's, TensorFlow's, and Azure's, which has two for each request
     root.setLevel(max(logging.getLogger("app").level, logging.WARNING))
     # It warns of every malformed body; we tell that to its sender
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
