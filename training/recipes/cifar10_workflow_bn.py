@@ -4,7 +4,9 @@ command    python -m training run cifar10-workflow-bn
 data       44,000 training pictures of CIFAR-10; 1,000 / 2,000 / 3,000 held out for validation / calibration /
            decision; 10,000 for test
 training   Adam at 0.001, batches of 128, 25 epochs, no augmentation, bfloat16 where the processor has it
-reached    not yet run
+hardware   two slow cores with AVX2; 15 minutes an epoch, so it was cut after 5 of them (--epochs 5); the time in its
+           manifest has pauses
+reached    76.22 % (75.38 % to 77.04 %) on the 10,000 test pictures of a JPEG copy of CIFAR-10, seed 0, after 5 epochs
 expected   83.18 % was reported for it on CIFAR-10
 """
 
