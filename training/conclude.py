@@ -15,7 +15,7 @@ ALPHA = 0.1
 
 
 class Outputs(NamedTuple):
-    """Logits float32 [N, C] of a network on examples of class ids int64 [N]; `source` says which examples."""
+    """Logits float32 [N, C] or [N, V, C] of a network on examples of class ids int64 [N]; `source` says which ones."""
 
     logits: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]

@@ -13,6 +13,7 @@ import tensorflow as tf
 from models.manifest import GOLDEN_FILE, Architecture, InputSpec, Label, Manifest, Precision, Provenance
 from models.quiet import without_openvino_telemetry
 from models.repository import ModelRepository, RepositoryError, VersionFolder
+from training.calibrate import scale
 from training.conclude import Conclusion
 from training.evaluate import Probabilities, predict
 from training.heatmap import OPENVINO_RULES, grad_cam
@@ -31,7 +32,7 @@ class ExportError(RepositoryError):
 
 
 def save(network: keras.Model, temperature: float, folder: Path) -> None:
-    """Write the SavedModel and the IR of `network` with its temperature and softmax into `folder`.
+    """Write the SavedModel and the IR of `network` with its temperature, softmax and mean of views into `folder`.
 
     `serving_default`: images uint8 [N, H, W, 3] -> probabilities float32 [N, C]. `explain`: the same and class_ids
     int32 [N] -> probabilities, embedding [N, D], features [N, h, w, D'], heatmap [N, h, w]: `grad_cam` of the logit,
@@ -43,18 +44,18 @@ def save(network: keras.Model, temperature: float, folder: Path) -> None:
 
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = network(tf.cast(images, tf.float32), training=False)["logits"]
-        return {"probabilities": tf.nn.softmax(logits / temperature)}
+        return {"probabilities": _mean_of_views(tf.nn.softmax(logits / temperature))}
 
     def explain(images: tf.Tensor, class_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = network(tf.cast(images, tf.float32), training=False)
-        logits = outputs["logits"] / temperature
-        probabilities = tf.nn.softmax(logits)
+        own_logits = outputs.get("own_logits", outputs["logits"]) / temperature
+        probabilities = _mean_of_views(tf.nn.softmax(outputs["logits"] / temperature))
         top = tf.argmax(probabilities, axis=1, output_type=tf.int32)
         return {
             "probabilities": probabilities,
             "embedding": outputs["embedding"],
             "features": outputs["features"],
-            "heatmap": grad_cam(logits, outputs["features"], tf.where(class_ids < 0, top, class_ids)),
+            "heatmap": grad_cam(own_logits, outputs["features"], tf.where(class_ids < 0, top, class_ids)),
         }
 
     serving = tf.function(serve, input_signature=[pixels])
@@ -65,6 +66,16 @@ def save(network: keras.Model, temperature: float, folder: Path) -> None:
         _write(network, {"serving_default": explaining}, Path(all_outputs))
         model = convert_model(all_outputs, extension=OPENVINO_RULES)
         ov.save_model(model, folder / "openvino" / "model.xml", compress_to_fp16=True)
+
+
+def _mean_of_views(probabilities: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(probabilities, axis=1) if probabilities.shape.rank == 3 else probabilities
+
+
+def probabilities_of(network: keras.Model, temperature: float, images: npt.NDArray[np.uint8]) -> Probabilities:
+    """What a version of the network answers [N, C] for images [N, H, W, 3], without its graph."""
+    logits = keras.ops.convert_to_numpy(network(images.astype("float32"), training=False)["logits"])
+    return scale(logits, temperature).astype(np.float32)
 
 
 def _write(network: keras.Model, endpoints: dict[str, Any], folder: Path) -> None:
@@ -141,8 +152,7 @@ def _check(
     images: npt.NDArray[np.uint8],
     probabilities: Probabilities,
 ) -> None:
-    logits = network(images.astype("float32"), training=False)["logits"]
-    trained = keras.ops.convert_to_numpy(keras.ops.softmax(logits / temperature))
+    trained = probabilities_of(network, temperature, images)
     core = ov.Core()
     ir = core.compile_model(folder / "openvino" / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     explained = ir({"images": images, "class_ids": np.full(len(images), -1, np.int32)})

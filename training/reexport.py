@@ -1,14 +1,15 @@
-"""A published version, exported again: its weights and figures, in files as they are written today."""
+"""A published version, exported again: its weights, in files as they are written today."""
 
 from datetime import UTC, datetime
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
-from models.manifest import GOLDEN_FILE
+from models.manifest import GOLDEN_FILE, Manifest
 from models.repository import ModelRepository, VersionFolder
-from training import backbones, calibrate, conclude, evaluate, export, views
-from training.splits import Split
+from training import backbones, calibrate, conclude, evaluate, export, run, views
+from training.splits import DataError, Dataset, Split, Splits, split
 
 
 def reexport(repository: ModelRepository, folder: VersionFolder, test: Split | None = None) -> VersionFolder:
@@ -18,18 +19,10 @@ def reexport(repository: ModelRepository, folder: VersionFolder, test: Split | N
     Nothing is trained. Raises a `RepositoryError` or a `DataError` where no network can be restored from it,
     `ExportError` where that network does not give the probabilities of its golden examples.
     """
-    manifest = repository.read(folder)
-    repository.verify(folder, manifest)
+    manifest, network = _restored(repository, folder)
     temperature = manifest.calibration.temperature
-    network = views.averaged(backbones.restore(folder, manifest), _views(manifest.provenance.settings))
-    with np.load(folder.path / GOLDEN_FILE) as golden:
-        images, expected = golden["images"], golden["probabilities"]
-    logits = network(images.astype("float32"), training=False)["logits"]
-    found = keras.ops.convert_to_numpy(keras.ops.softmax(logits / temperature))
-    difference = float(np.abs(found - expected).max())
-    if not difference <= export.GOLDEN_TOLERANCE["f32"]:
-        raise export.ExportError(f"{folder.path}: restored, it is off by {difference:.4f} in a probability")
-    draft = manifest.model_copy(update={"created_at": datetime.now(UTC).replace(microsecond=0)})
+    images = _compare(folder, network, temperature, export.GOLDEN_TOLERANCE["f32"])
+    draft = manifest.model_copy(update={"created_at": _now()})
     if test is not None:
         judged = calibrate.judge(evaluate.predict(folder.path, test.images), test.classes)
         bins = {"reliability": conclude.reliability(judged)}
@@ -37,6 +30,52 @@ def reexport(repository: ModelRepository, folder: VersionFolder, test: Split | N
     return export.publish(network, temperature, draft, images, repository)
 
 
-def _views(settings: dict[str, object]) -> int:
-    number = settings.get("views", 1)
-    return number if isinstance(number, int) else 1
+def recalibrate(repository: ModelRepository, folder: VersionFolder, dataset: Dataset) -> VersionFolder:
+    """Publish the version's network under the next number, with temperature, decisions and figures made anew.
+
+    They are read on the pictures that its recipe held out of `dataset`, and those for test, as after a run. Raises
+    what `reexport` does, and a `DataError` where these pictures can't be told from those it was trained on.
+    """
+    manifest, network = _restored(repository, folder)
+    splits = _splits(folder, manifest, dataset)
+    # wide enough for views that an older version averaged in another way
+    _compare(folder, network, manifest.calibration.temperature, export.GOLDEN_TOLERANCE["bf16"])
+    conclusion, _ = run.measure(network, splits, dataset.source)
+    draft = manifest.model_copy(update={"created_at": _now(), **conclusion._asdict()})
+    return export.publish(network, conclusion.temperature, draft, splits.decision.images[:256], repository)
+
+
+def _restored(repository: ModelRepository, folder: VersionFolder) -> tuple[Manifest, keras.Model]:
+    manifest = repository.read(folder)
+    repository.verify(folder, manifest)
+    number = manifest.provenance.settings.get("views", 1)
+    return manifest, views.stacked(backbones.restore(folder, manifest), number if isinstance(number, int) else 1)
+
+
+def _compare(
+    folder: VersionFolder, network: keras.Model, temperature: float, tolerance: float
+) -> npt.NDArray[np.uint8]:
+    """The golden images of the version, whose probabilities are those of the network."""
+    with np.load(folder.path / GOLDEN_FILE) as golden:
+        images: npt.NDArray[np.uint8] = golden["images"]
+        expected = golden["probabilities"]
+    difference = float(np.abs(export.probabilities_of(network, temperature, images) - expected).max())
+    if not difference <= tolerance:
+        raise export.ExportError(f"{folder.path}: restored, it is off by {difference:.4f} in a probability")
+    return images
+
+
+def _splits(folder: VersionFolder, manifest: Manifest, dataset: Dataset) -> Splits:
+    recorded = manifest.provenance.dataset
+    try:
+        sizes = [recorded.splits[name].n for name in ("validation", "calibration", "decision")] if recorded else []
+        splits = split(dataset, *sizes)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder.path}: it comes from no recipe that holds pictures out for calibration") from error
+    if splits.record(dataset) != recorded:
+        raise DataError(f"{dataset.source} is not what {folder.path} was trained on: their checksums differ")
+    return splits
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

@@ -33,7 +33,10 @@ MOST_CLASSES_IN_A_TABLE = 25
 
 @dataclass(frozen=True)
 class Findings:
-    """`logits` float32 [N, classes] are the network's on `test`, before the temperature. Any part may be empty."""
+    """`logits` float32 [N, C] or, of several views, [N, V, C] are the network's on `test`, before the temperature.
+
+    Any part may be empty.
+    """
 
     manifest: Manifest
     history: Sequence[Epoch]

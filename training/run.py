@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
 from training import architectures, export, provenance, report, views
 from training.checkpoint import REPORT, Checkpoint
-from training.conclude import Outputs, conclude
+from training.conclude import Conclusion, Outputs, conclude
 from training.fit import fit
 from training.recipe import Recipe
-from training.splits import DataError, Dataset, Split, split
+from training.splits import DataError, Dataset, Splits, split
 
 
 def run(
@@ -42,14 +44,8 @@ def run(
         return architectures.build(recipe.architecture, height, width, len(dataset.labels))
 
     trained = fit(build, splits, recipe, checkpoint, strategy, callbacks)
-    network = views.averaged(trained.network, recipe.views)
-    said = f", mean of {recipe.views} views" if recipe.views > 1 else ""
-    test = _outputs(network, splits.test, f"{dataset.source}, test{said}")
-    conclusion = conclude(
-        _outputs(network, splits.calibration, f"{dataset.source}, held out for calibration{said}"),
-        _outputs(network, splits.decision, f"{dataset.source}, held out for decisions{said}"),
-        test,
-    )
+    network = views.stacked(trained.network, recipe.views)
+    conclusion, test_logits = measure(network, splits, dataset.source)
     draft = export.draft(
         name=recipe.model,
         description=recipe.description,
@@ -70,9 +66,26 @@ def run(
     folder = export.publish(network, conclusion.temperature, draft, splits.decision.images[:256], repository)
     manifest = repository.read(folder)
     if checkpoint is not None:
-        findings = report.Findings(manifest, trained.history, splits.test, test.logits, trained.network)
+        findings = report.Findings(manifest, trained.history, splits.test, test_logits, trained.network)
         report.write(findings, checkpoint.folder / REPORT)
     return folder, manifest
+
+
+def measure(network: keras.Model, splits: Splits, source: str) -> tuple[Conclusion, npt.NDArray[np.float32]]:
+    """What held-out pictures and those for test say of a network of one or several views, and its logits on test."""
+    shape = network.output["logits"].shape
+    said = f", mean of {shape[1]} views" if len(shape) == 3 else ""
+    calibration, decision, test = (
+        Outputs(
+            network.predict(part.images, batch_size=256, verbose=0)["logits"], part.classes, f"{source}, {name}{said}"
+        )
+        for part, name in (
+            (splits.calibration, "held out for calibration"),
+            (splits.decision, "held out for decisions"),
+            (splits.test, "test"),
+        )
+    )
+    return conclude(calibration, decision, test), test.logits
 
 
 def summary(folder: VersionFolder, manifest: Manifest, root: Path) -> str:
@@ -86,7 +99,3 @@ def summary(folder: VersionFolder, manifest: Manifest, root: Path) -> str:
         f"{where}: accuracy {accuracy.value:.2%} ({accuracy.low:.2%} to {accuracy.high:.2%}), "
         f"ECE {error.value:.2%}, n = {accuracy.n:,} ({accuracy.dataset})"
     )
-
-
-def _outputs(network: keras.Model, split: Split, source: str) -> Outputs:
-    return Outputs(network.predict(split.images, batch_size=256, verbose=0)["logits"], split.classes, source)

@@ -26,6 +26,24 @@ def test_temperature_undoes_the_factor_by_which_logits_are_too_large(factor: flo
     assert found == pytest.approx(factor, rel=0.03)
 
 
+def test_several_views_are_averaged_as_probabilities_at_the_temperature() -> None:
+    logits = np.array([[[2.0, 0.0], [0.0, 2.0]], [[4.0, 0.0], [2.0, 0.0]]], np.float32)
+    sure, surer = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-2))
+
+    found = calibrate.scale(logits, 2.0)
+
+    # where the views contradict each other, nothing is known, whatever the temperature
+    np.testing.assert_allclose(found, [[0.5, 0.5], [(sure + surer) / 2, 1 - (sure + surer) / 2]], rtol=1e-12)
+
+
+def test_temperature_of_several_views_is_that_of_their_mean() -> None:
+    random = np.random.default_rng(1)
+    views = random.normal(0.0, 2.0, (20_000, 1, 10)) + random.normal(0.0, 1.0, (20_000, 3, 10))
+    classes = _draw_classes(softmax(views, axis=2).mean(axis=1), random)
+
+    assert calibrate.fit_temperature((views * 1.5).astype(np.float32), classes) == pytest.approx(1.5, rel=0.03)
+
+
 def test_equal_width_bins_add_up_the_gaps_of_each_bin() -> None:
     # 0.95 and 0.97 share the bin above 14/15: |2 - 1.92|; 0.40 and 0.35 share 5/15..6/15: |1 - 0.75|; 0.6 is alone
     confidence = np.array([0.95, 0.97, 0.40, 0.35, 0.60])

@@ -1,4 +1,4 @@
-"""Six views of a picture: their mean by hand."""
+"""Six views of a picture: their logits by hand."""
 
 import keras
 import numpy as np
@@ -27,36 +27,36 @@ def _output(network: keras.Model, images: np.ndarray, name: str = "logits") -> n
 
 
 def test_one_view_is_the_network_itself(network: keras.Model) -> None:
-    assert views.averaged(network, 1) is network
+    assert views.stacked(network, 1) is network
 
 
-def test_six_views_are_the_weighted_mean_of_the_logits(network: keras.Model) -> None:
+def test_the_logits_of_six_views_are_those_of_the_picture_shifted_and_mirrored(network: keras.Model) -> None:
     images = _pictures()
     padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect")
     # what lies at a pixel moves down and right, or up and left, by one
     down_right, up_left = padded[:, :7, :9], padded[:, 2:, 2:]
     np.testing.assert_array_equal(down_right[:, 1:, 1:], images[:, :-1, :-1])
     np.testing.assert_array_equal(up_left[:, :-1, :-1], images[:, 1:, 1:])
-    weights = ((images, 1 / 4), (down_right, 1 / 8), (up_left, 1 / 8))
 
-    expected = sum(weight * (_output(network, view) + _output(network, view[:, :, ::-1])) for view, weight in weights)
+    seen = [_output(network, view[:, :, ::step]) for view in (images, down_right, up_left) for step in (1, -1)]
 
-    found = _output(views.averaged(network, 6), images)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    assert abs(found - _output(network, images)).max() > 0.01
+    found = _output(views.stacked(network, 6), images)
+    assert found.shape == (5, 6, 3)
+    np.testing.assert_allclose(found, np.stack(seen, axis=1), rtol=1e-5, atol=1e-5)
+    assert np.abs(found[:, 1:] - found[:, :1]).max(axis=(0, 2)).min() > 0.01
 
 
 def test_embedding_and_features_are_those_of_the_picture_itself(network: keras.Model) -> None:
-    averaged = views.averaged(network, 6)
+    stacked = views.stacked(network, 6)
 
     for name in ("embedding", "features"):
         expected = _output(network, _pictures(), name)
-        np.testing.assert_allclose(_output(averaged, _pictures(), name), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(_output(stacked, _pictures(), name), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_averaged_network_has_the_same_input_and_weights(network: keras.Model) -> None:
-    averaged = views.averaged(network, 6)
+def test_the_network_of_six_views_has_the_same_input_and_weights(network: keras.Model) -> None:
+    stacked = views.stacked(network, 6)
 
-    assert averaged.name == "small_6_views"
-    assert averaged.input_shape == network.input_shape
-    assert averaged.count_params() == network.count_params()
+    assert stacked.name == "small_6_views"
+    assert stacked.input_shape == network.input_shape
+    assert stacked.count_params() == network.count_params()

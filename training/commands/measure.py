@@ -13,7 +13,7 @@ from training.terminal import say
 
 if TYPE_CHECKING:
     from training.commands import Commands
-    from training.splits import Split
+    from training.splits import Dataset
 
 
 def add_to(commands: "Commands") -> None:
@@ -45,9 +45,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     folder = repository.find_named(options.model)
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
-    test, source = test_split(manifest, options.data, options.photos)
-    from training import evaluate
-
+    if options.photos is None:
+        dataset = known_dataset(manifest, options.data)
+        test, source = dataset.test, f"{dataset.source}, test"
+    with without_native_chatter():
+        from training import evaluate
+    if options.photos is not None:
+        test, source = evaluate.load_folder(options.photos, manifest), str(options.photos)
     probabilities = evaluate.predict(folder.path, test.images)
     metrics = (
         *evaluate.figures(probabilities, test.classes, source),
@@ -57,22 +61,19 @@ def _evaluate(options: argparse.Namespace) -> None:
         say(json.dumps(metric.model_dump()))
 
 
-def test_split(manifest: Manifest, data_path: Path | None, photos: Path | None = None) -> "tuple[Split, str]":
-    """What a version is measured on, and its name: `photos`, or the test part of the data set it was trained on."""
+def known_dataset(manifest: Manifest, data_path: Path | None) -> "Dataset":
+    """The data set that a version was trained on. Raises `DataError` where it is none that recipes know."""
     from training.recipe import DatasetName
     from training.splits import DataError
 
     record = manifest.provenance.dataset
     known = "" if record is None else record.name
-    if photos is None and known not in get_args(DatasetName):
+    if known not in get_args(DatasetName):
         what = "without a data set" if record is None else f"with {record.source}, which is no data set known here"
         raise DataError(f"{manifest.name} was published {what}; give pictures to measure it on with --photos FOLDER")
     with without_native_chatter():  # a mistaken name need not wait for TensorFlow
-        from training import data, evaluate
-    if photos is not None:
-        return evaluate.load_folder(photos, manifest), str(photos)
-    dataset = data.load(known, data_path, manifest.input)
-    return dataset.test, f"{dataset.source}, test"
+        from training import data
+    return data.load(known, data_path, manifest.input)
 
 
 def _pointing(options: argparse.Namespace) -> None:

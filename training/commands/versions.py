@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from models import storage
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository, RepositoryError
-from training.commands.measure import test_split
+from training.commands.measure import known_dataset
 from training.terminal import say
 
 if TYPE_CHECKING:
@@ -27,8 +27,12 @@ def add_to(commands: "Commands") -> None:
 
     export = commands.add_parser("export", help="publish a version again, as versions are today: with heat maps")
     export.add_argument("model", help="NAME or NAME/VERSION; the highest version if none is named")
-    export.add_argument(
+    again = export.add_mutually_exclusive_group()
+    again.add_argument(
         "--reliability", action="store_true", help="read its reliability diagram on the data set's test pictures"
+    )
+    again.add_argument(
+        "--recalibrate", action="store_true", help="fit temperature and threshold again on what its recipe held out"
     )
     export.add_argument("--data", type=Path, help="the data set's file, or the folder that holds it")
     export.set_defaults(command=_export)
@@ -81,10 +85,15 @@ def _import_imagenet(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
     folder = repository.find_named(options.model)
-    test = test_split(repository.read(folder), options.data)[0] if options.reliability else None
+    dataset = (
+        known_dataset(repository.read(folder), options.data) if options.reliability or options.recalibrate else None
+    )
     with without_native_chatter():
         from training import reexport, run
-    published = reexport.reexport(repository, folder, test)
+    if dataset is not None and options.recalibrate:
+        published = reexport.recalibrate(repository, folder, dataset)
+    else:
+        published = reexport.reexport(repository, folder, None if dataset is None else dataset.test)
     say(run.summary(published, repository.read(published), options.models))
 
 
