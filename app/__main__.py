@@ -5,16 +5,23 @@ import ipaddress
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from app import keys, keys_command, server
+from app import keys, keys_command
 from app.inference import engines
+from app.inference.engines import Chosen
+from app.inference.engines.ahead import Ahead
 from app.inference.engines.base import EngineError
 from app.keys import KeysError
 from app.observability import configure_logging
-from app.registry import Registry
 from app.settings import Settings, problems
+from models.repository import ModelRepository
+
+if TYPE_CHECKING:
+    from app.registry import Registry
 
 logger = logging.getLogger("app")
 
@@ -39,8 +46,13 @@ def main(arguments: Sequence[str] = ()) -> int:
         if settings.workers > 1:
             engines.choose(settings.engine)  # a worker would say the same, once for each
             logger.info("Demitasse is starting %d workers on %s", settings.workers, _address(settings))
+            from app import server
+
             return server.supervise(settings)
-        return server.serve(settings, greet=lambda registry: _greet(settings, registry))
+        engine = _begun(settings)
+        from app import server
+
+        return server.serve(settings, engine, greet=lambda registry: _greet(settings, registry))
     except KeysError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -59,7 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _greet(settings: Settings, registry: Registry) -> None:
+def _begun(settings: Settings) -> Chosen:
+    """The engine, which loads the versions of a folder from now on, while FastAPI and the routes are imported."""
+    engine = engines.chosen(settings)
+    if not isinstance(settings.model_repository, Path):
+        return engine
+    return engine._replace(load_engine=Ahead(engine.load_engine, ModelRepository(settings.model_repository)))
+
+
+def _greet(settings: Settings, registry: "Registry") -> None:
     address = _address(settings)
     versions = ", ".join(f"{live.folder.name}/{live.folder.version}" for live in registry.live) or "none"
     logger.info("Demitasse is serving on %s, interface at %s/docs", address, address)

@@ -14,7 +14,6 @@ from app.api import access, browsers, document, error_handlers, routes
 from app.api.access import Access, AccessMiddleware
 from app.api.direct import PREDICT_PATH, DirectPredict
 from app.api.upload import BodyBudget
-from app.cores import available_cores
 from app.inference import engines
 from app.inference.device import Device
 from app.inference.engines import EngineFactory
@@ -38,22 +37,19 @@ def create_app(
     settings: Settings,
     *,
     load_engine: EngineFactory | None = None,
+    lanes: int = 1,
     on_first_load: Callable[[Registry], None] | None = None,
     load_before_serving: bool = False,
     spans: "Spans | None" = None,
 ) -> FastAPI:
     """The ASGI application. Models load once its lifespan begins; `on_first_load` is told when they have.
 
-    `load_engine` stands in for the engine of the settings. `load_before_serving` takes no connection until the models
-    have loaded, for a process beside which others answer. `spans` stands in for what OTEL_* asks for. Raises
-    `EngineError` where the engine can't be had, and `KeysError` where API_KEYS can't be read.
+    `load_engine` and its number of `lanes` stand in for the engine of the settings. `load_before_serving` takes no
+    connection until the models have loaded, for a process beside which others answer. `spans` stands in for what
+    OTEL_* asks for. Raises `EngineError` where the engine can't be had, and `KeysError` where API_KEYS can't be read.
     """
-    lanes = 1
     if load_engine is None:
-        cores = max(1, available_cores() // settings.workers)
-        engine = engines.choose(settings.engine)
-        load_engine = engines.factory(engine, settings.precision, cores)
-        lanes = engines.lanes(engine, cores)
+        load_engine, lanes = engines.chosen(settings)
     key_ring = keys.ring(settings)
     guard = Access(key_ring, settings.rate_limit_per_minute, settings.metrics_port, settings.aip_health_route)
     spans = spans or _spans()

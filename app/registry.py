@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
 from app.inference.batcher import Batcher
 from app.inference.engines import EngineFactory
+from app.inference.engines.ahead import AT_A_TIME, largest_first
 from app.inference.engines.base import Engine, EngineError, prove
 from app.inference.explain import Explainer
 from app.priority import stand_back
-from models.files import Contents, contents, size_bytes
+from models.files import Contents, contents
 from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 
@@ -29,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 PREFERRED_DEFAULT = "imagenet"
 STABLE, CANARY = "stable", "canary"  # the labels that decide who answers requests that name no version
-_LOADED_AT_A_TIME = 2
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Registry:
 
     async def _load_all(self, folders: list[VersionFolder]) -> None:
         """Load some at a time, but for those that are refused already."""
-        places = asyncio.Semaphore(_LOADED_AT_A_TIME)
+        places = asyncio.Semaphore(AT_A_TIME)
 
         async def load(folder: VersionFolder) -> None:
             if not await self._still_refused(folder):
@@ -162,8 +162,7 @@ class Registry:
                     await self._go_live(folder)
 
         if len(folders) > 1:
-            # The largest first: as the last one it would be loaded alone, when the other cores have nothing left to do
-            folders = await asyncio.to_thread(sorted, folders, key=lambda folder: size_bytes(folder.path), reverse=True)
+            folders = await asyncio.to_thread(largest_first, folders)
         for failure in await asyncio.gather(*map(load, folders), return_exceptions=True):
             if isinstance(failure, Exception):  # such as a folder that vanished meanwhile; the next refresh looks again
                 logger.error("a version could not be looked at: %s", failure)

@@ -28,6 +28,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from app.inference.device import Device
+from app.inference.engines import Chosen
 from app.inference.engines.base import EngineError
 from app.main import create_app
 from app.metrics import METRICS_FOLDER
@@ -74,10 +75,11 @@ class Server(uvicorn.Server):
         return device.busy_s
 
 
-def serve(settings: Settings, greet: Callable[[Registry], None]) -> int:
-    """One process. Returns the exit code; raises `EngineError` where the engine can't be had."""
+def serve(settings: Settings, engine: Chosen, greet: Callable[[Registry], None]) -> int:
+    """One process. Returns the exit code."""
     _allow_connections()
-    server = _server(settings, create_app(settings, on_first_load=greet))
+    app = create_app(settings, load_engine=engine.load_engine, lanes=engine.lanes, on_first_load=greet)
+    server = _server(settings, app)
     # By an address such as `::`, asyncio would listen for IPv6 alone
     own = settings.metrics_port is not None or ":" in settings.host
     try:

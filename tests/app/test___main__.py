@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from app import __main__ as entry
+from app import server
+from app.inference.engines import Chosen, EngineFactory
 from app.inference.engines.base import EngineError
 from app.settings import Settings
+from models.repository import ModelRepository
+from tests.app.conftest import FakeEngine
 
 
 def test_settings_that_cannot_work_end_with_2_and_say_which(
@@ -28,10 +32,10 @@ def _raises(*_: object, **__: object) -> Any:
 
 
 def _ran(monkeypatch: pytest.MonkeyPatch, exit_code: int = 0) -> list[tuple[str, Settings]]:
-    """What `main` runs instead of servers, each of which ends with the exit code."""
+    """What `main` runs instead of servers, each of which ends with the exit code; and no version is loaded."""
     ran: list[tuple[str, Settings]] = []
 
-    def serve(settings: Settings, greet: object) -> int:
+    def serve(settings: Settings, engine: Chosen, greet: object) -> int:
         ran.append(("serve", settings))
         return exit_code
 
@@ -39,16 +43,19 @@ def _ran(monkeypatch: pytest.MonkeyPatch, exit_code: int = 0) -> list[tuple[str,
         ran.append(("supervise", settings))
         return exit_code
 
-    monkeypatch.setattr(entry.server, "serve", serve)
-    monkeypatch.setattr(entry.server, "supervise", supervise)
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(server, "supervise", supervise)
+    monkeypatch.setattr(entry, "Ahead", lambda load_engine, repository: load_engine)
     return ran
 
 
 def test_engine_that_cannot_be_had_ends_with_1_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(entry.server, "serve", _raises)
+    ran = _ran(monkeypatch)
+    monkeypatch.setattr(entry.engines, "choose", _raises)
     assert entry.main() == 1
+    assert ran == []
     assert capsys.readouterr().err == "error: no engine is installed\n"
 
 
@@ -61,6 +68,26 @@ def test_engine_that_is_not_installed_is_said_once_for_all_workers(
     assert entry.main() == 1
     assert ran == []
     assert capsys.readouterr().err == "error: no engine is installed\n"
+
+
+@pytest.mark.parametrize(("location", "begun"), [("/srv/models", ["/srv/models"]), ("s3://bucket/models", [])])
+def test_the_versions_of_a_folder_are_begun_before_the_server_is_imported(
+    location: str, begun: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ran(monkeypatch)
+    roots: list[str] = []
+    served: list[Chosen] = []
+
+    def ahead(load_engine: EngineFactory, repository: ModelRepository) -> EngineFactory:
+        roots.append(str(repository.root))
+        return load_engine
+
+    monkeypatch.setattr(entry, "Ahead", ahead)
+    monkeypatch.setattr(server, "serve", lambda settings, engine, greet: served.append(engine) or 0)
+    monkeypatch.setattr(entry.engines, "chosen", lambda settings: Chosen(FakeEngine, lanes=3))
+    monkeypatch.setenv("MODEL_REPOSITORY", location)
+    assert entry.main() == 0
+    assert (roots, served) == (begun, [Chosen(FakeEngine, lanes=3)])
 
 
 @pytest.mark.parametrize(("workers", "chosen"), [("1", "serve"), ("2", "supervise"), ("256", "supervise")])

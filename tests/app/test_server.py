@@ -14,10 +14,12 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
 from app import server
+from app.inference.engines import Chosen
 from app.inference.engines.base import EngineError
 from app.metrics import METRICS_FOLDER
 from app.registry import Registry
 from app.settings import Settings
+from tests.app.conftest import FakeEngine
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def _greet(registry: Registry) -> None:
 def _serve(monkeypatch: pytest.MonkeyPatch, run: Any, settings: Settings) -> int:
     monkeypatch.setattr(server, "create_app", lambda *_, **__: _app())
     monkeypatch.setattr(server.Server, "run", run)
-    return server.serve(settings, _greet)
+    return server.serve(settings, Chosen(FakeEngine, lanes=1), _greet)
 
 
 def test_server_gets_the_settings_and_ends_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,15 +159,6 @@ def test_sockets_are_made_here_for_metrics_that_have_a_port_and_for_ipv6(
     assert _serve(monkeypatch, lambda _, sockets: given.append(sockets), settings) == 0
     assert given == [expected]
     assert bound == [(host, port) for port in expected or ()]
-
-
-def test_engine_that_cannot_be_had_is_raised_before_anything_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    def create_app(*_: object, **__: object) -> FastAPI:
-        raise EngineError("no engine is installed")
-
-    monkeypatch.setattr(server, "create_app", create_app)
-    with pytest.raises(EngineError):
-        server.serve(Settings(), _greet)
 
 
 def test_supervisor_that_cannot_listen_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:

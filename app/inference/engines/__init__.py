@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from app.cores import available_cores
 from app.inference.engines.base import Engine, EngineError
-from app.settings import EngineChoice, PrecisionChoice
+from app.settings import EngineChoice, PrecisionChoice, Settings
 from models.manifest import Manifest, Precision
 from models.repository import VersionFolder
 
@@ -15,6 +16,17 @@ EngineName = Literal["openvino", "tensorflow"]
 EngineFactory = Callable[[VersionFolder, Manifest], Engine]
 
 _GPU_DEVICES = (Path("/dev/nvidia0"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
+
+
+class Chosen(NamedTuple):
+    load_engine: EngineFactory
+    lanes: int
+
+
+def chosen(settings: Settings) -> Chosen:
+    """What loads versions in one process of these settings. Raises `EngineError` where the engine can't be had."""
+    engine, cores = choose(settings.engine), max(1, available_cores() // settings.workers)
+    return Chosen(factory(engine, settings.precision, cores), lanes(engine, cores))
 
 
 def choose(choice: EngineChoice) -> EngineName:
