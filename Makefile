@@ -18,7 +18,7 @@ endif
 CLIENTS := open_inference openapi_python typescript
 
 # Programs that tests run, where they are. Installed by root in containers alone: nobody's own machine gets a browser or
-# a web server from a test. The tests that find one missing are skipped, and say so.
+# a server from a test. The tests that find one missing are skipped, and say so.
 APT_PACKAGES := chromium fonts-dejavu-core nginx prometheus
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::http::Timeout=20
 
