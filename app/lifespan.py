@@ -134,6 +134,7 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 
 def _batcher(settings: Settings, device: Device, metrics: Metrics, engine: Engine, manifest: Manifest) -> Batcher:
+    metrics.batch_failures.labels(manifest.name)  # 0 from now on: only then is the first failure seen to be one more
     return Batcher(
         engine,
         device,

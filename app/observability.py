@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ClientDisconnected, TooManyRequests, Unauthorized
 from app.metrics import Metrics
-from app.tracing import trace_id_of, trace_id_var
+from app.tracing import TRACEPARENT, trace_id_of, trace_id_var, traceparent_of
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ class ObservabilityMiddleware:
         request_id = request_id_of(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         token = request_id_var.set(request_id)
-        trace_id = trace_id_of(scope)
-        trace_token = None if trace_id is None else trace_id_var.set(trace_id)
+        trace_token = trace_id_var.set(trace_id_of(scope) or trace_id_var.get())
+        own_headers = identifying_headers(scope, request_id)
         started = time.perf_counter()
         self._log.metrics.in_progress.inc()
         status = 0
@@ -98,7 +98,7 @@ class ObservabilityMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id.encode())]
+                message["headers"] = [*message.get("headers", ()), *own_headers]
             try:
                 await send(message)
             except RuntimeError as error:
@@ -113,8 +113,13 @@ class ObservabilityMiddleware:
             self._log.metrics.in_progress.dec()
             self._log.add(scope, status, time.perf_counter() - started)
             request_id_var.reset(token)
-            if trace_token is not None:
-                trace_id_var.reset(trace_token)
+            trace_id_var.reset(trace_token)
+
+
+def identifying_headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
+    """Of every answer: by which id it stands in the log, and to which trace it belongs, where its caller said one."""
+    traceparent = traceparent_of(scope)
+    return [(REQUEST_ID_HEADER, request_id.encode()), *([] if traceparent is None else [(TRACEPARENT, traceparent)])]
 
 
 def request_id_of(scope: Scope) -> str:

@@ -41,9 +41,16 @@ def defaults(environment: Mapping[str, str], sagemaker_models: Path = SAGEMAKER_
         found["model_repository"] = _registered(Path(environment["AZUREML_MODEL_DIR"]))
     elif environment.get("AIP_STORAGE_URI"):
         found["model_repository"] = environment["AIP_STORAGE_URI"]
-    elif _holds_versions(sagemaker_models):
+    elif _holds_anything(sagemaker_models):  # but no versions, it has to be said: other models would answer
         found["model_repository"] = sagemaker_models
     return found
+
+
+def _holds_anything(folder: Path) -> bool:
+    try:
+        return any(path.name != "lost+found" and not path.name.startswith(".") for path in folder.iterdir())
+    except OSError:  # it is not there, or can't be read
+        return False
 
 
 def _registered(folder: Path) -> Path:

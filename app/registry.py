@@ -65,9 +65,11 @@ class Registry:
     canary_share: float = 0.0
     draw: Callable[[], float] = random.random
     refused: dict[VersionFolder, Refusal] = field(default_factory=dict)
+    _said_empty: bool = False
     _complete: bool = False  # the repository has been gone through once
     _live: dict[tuple[str, int], LiveVersion] = field(default_factory=dict)
     _labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    _missing: dict[str, dict[str, int]] = field(default_factory=dict)  # labels of versions that are not live
     _label_errors: dict[str, str] = field(default_factory=dict)  # of each model, so that it is said once
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -144,6 +146,9 @@ class Registry:
             logger.error("the model repository %s is no folder, or empty all at once; nothing is changed", root)
             return
         folders = await asyncio.to_thread(self.repository.versions)
+        if not folders and not self._said_empty and self.fetch is None:  # what fetches says so itself
+            logger.warning("%s holds no versions (yet): <name>/<number>/manifest.json", root)
+        self._said_empty = not folders
         live = {version.folder for version in self._live.values()}
         await self._load_all([folder for folder in folders if folder not in live])
         await self._read_labels({folder.name for folder in folders})
@@ -179,6 +184,11 @@ class Registry:
                 continue
             self._label_errors.pop(name, None)
             before = self._labels.get(name, {})
+            missing = {label: number for label, number in wanted.items() if (name, number) not in self._live}
+            if missing != self._missing.get(name, {}):
+                self._missing[name] = missing
+                if missing:
+                    logger.error("labels of %s on versions that are not live: %s", name, missing)
             labels = {
                 label: number if (name, number) in self._live else before[label]
                 for label, number in wanted.items()

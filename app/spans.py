@@ -68,15 +68,17 @@ class Spans:
                 await app(scope, receive, send)
                 return
             status = 0
+            parent = _parent(scope)
+            span = self._tracer.start_span(_method(scope), parent, SpanKind.SERVER)
 
             async def watch(message: Message) -> None:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
+                    others = [header for header in message["headers"] if header[0] != TRACEPARENT]
+                    message["headers"] = [*others, (TRACEPARENT, _traceparent(span))]
                 await send(message)
 
-            parent = _parent(scope)
-            span = self._tracer.start_span(_method(scope), parent, SpanKind.SERVER)
             token = context.attach(trace.set_span_in_context(span, parent))
             trace_token = trace_id_var.set(trace.format_trace_id(span.get_span_context().trace_id))
             try:
@@ -97,6 +99,12 @@ def _parent(scope: Scope) -> Context:
     names = (TRACEPARENT, TRACESTATE)
     carrier = {str(name, "ascii"): str(value, "latin-1") for name, value in scope["headers"] if name in names}
     return _PROPAGATOR.extract(carrier, Context())
+
+
+def _traceparent(span: Span) -> bytes:
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier[str(TRACEPARENT, "ascii")].encode()
 
 
 def _method(scope: Scope) -> str:

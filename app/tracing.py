@@ -16,8 +16,8 @@ _FORMAT = re.compile(
 )
 
 
-def trace_id_of(scope: Scope) -> str | None:
-    """32 hexadecimal digits; None where the request has no valid `traceparent`, or several.
+def traceparent_of(scope: Scope) -> bytes | None:
+    """The header's value; None where the request has no valid one, or several.
 
     Versions to come may add fields at the end, https://www.w3.org/TR/trace-context/#versioning-of-traceparent.
     """
@@ -29,7 +29,13 @@ def trace_id_of(scope: Scope) -> str | None:
         return None
     if trace.strip(b"0") == b"" or span.strip(b"0") == b"":
         return None
-    return str(trace, "ascii")
+    return bytes(match.group())
+
+
+def trace_id_of(scope: Scope) -> str | None:
+    """32 hexadecimal digits, of a valid `traceparent`."""
+    value = traceparent_of(scope)
+    return None if value is None else str(value.split(b"-")[1], "ascii")
 
 
 def spans_wanted() -> bool:

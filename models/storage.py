@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Mirror:
             found = storage.find(top, detail=True)
         listing = {path.removeprefix(top).strip("/"): entry for path, entry in found.items()}
         remote = _remote_versions(listing)
+        self._say_what_is_begun(listing, remote)
         local = {(folder.name, folder.version): folder for folder in self._repository.versions()}
         if local and not remote:
             raise StorageError(f"{self._url} holds no versions all at once; what was copied before is kept")
@@ -79,6 +80,13 @@ class Mirror:
             self._discard(local[key].path)
         for name in {folder.name for folder in self._repository.versions()}:
             self._copy_labels(storage, top, listing, name)
+
+    def _say_what_is_begun(self, listing: Iterable[str], remote: Iterable[tuple[str, int]]) -> None:
+        """Versions without a manifest, once each: their upload goes on, or has broken off."""
+        begun = {(name, int(number)) for name, number, *_ in map(_parts, listing) if _is_number(number)}
+        for name, version in sorted(begun.difference(remote, self._logged)):
+            self._logged[name, version] = f"{MANIFEST_FILE} is not there (yet)"
+            logger.warning("%s/%s/%d is not taken: %s", self._url, name, version, self._logged[name, version])
 
     def _is_whole(self, folder: VersionFolder) -> bool:
         try:
@@ -189,11 +197,17 @@ def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
         raise VersionExists(f"{address} exists, and is another one; versions are never overwritten")
     try:
         for name in (*manifest.files, MANIFEST_FILE):
-            storage.makedirs(f"{target}/{name}".rpartition("/")[0], exist_ok=True)
+            if not _is_object_store(url):
+                storage.makedirs(f"{target}/{name}".rpartition("/")[0], exist_ok=True)
             storage.put_file(str(folder.path / name), f"{target}/{name}")
     except Exception as error:  # as in `_reading`
         raise StorageError(f"{address} can't be written: {type(error).__name__}: {error}") from error
     return address
+
+
+def _is_object_store(url: str) -> bool:
+    """It has no folders: to make one would make the bucket, if its name was mistyped."""
+    return url.partition("://")[0] in _EXTRAS
 
 
 def opened(url: str) -> tuple[Any, str]:
@@ -229,12 +243,22 @@ def _remote_versions(listing: dict[str, dict[str, Any]]) -> dict[tuple[str, int]
     """All versions that have a manifest, each with its stamp: it changes when the manifest is replaced."""
     found = {}
     for path, entry in listing.items():
-        name, _, rest = path.partition("/")
-        number, _, file = rest.partition("/")
-        if file == MANIFEST_FILE and number.isascii() and number.isdigit() and not number.startswith("0"):
+        name, number, file = _parts(path)
+        if file == MANIFEST_FILE and _is_number(number):
             marks = (entry.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"))
             found[name, int(number)] = f"{entry.get('size')} {next((str(mark) for mark in marks if mark), '')}"
     return found
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    """Of what lies in a repository: model, version, file."""
+    name, _, rest = path.partition("/")
+    number, _, file = rest.partition("/")
+    return name, number, file
+
+
+def _is_number(version: str) -> bool:
+    return version.isascii() and version.isdigit() and not version.startswith("0")
 
 
 def _stamp_of(version: Path) -> str | None:

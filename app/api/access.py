@@ -64,9 +64,9 @@ class Access:
         name = self._ring.name_of(_key_of(scope["headers"]))
         if name is None:
             raise Unauthorized("the API key that came is not known", f'{_BEARER}, error="invalid_token"')
+        state[KEY_STATE] = name
         if self._rate is not None:
             self._rate.take(name)
-        state[KEY_STATE] = name
 
     def _is_for_metrics(self, scope: Scope) -> bool:
         """Whether it came to the second port, for what is there. Raises `NotFound` for anything else."""
@@ -133,9 +133,10 @@ def _key_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def declare(document: dict[str, Any], *, required: bool) -> None:
-    """Put into the OpenAPI document how keys are sent, and to which routes.
+    """Put into the OpenAPI document how keys are sent, and to which routes; and what is answered without them.
 
-    Where they are not `required` they are optional: one generated client fits services with and without keys.
+    Where they are not `required` they are optional: one generated client fits services with and without keys. Routes of
+    others' protocols have said how any error looks.
     """
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["ApiKey"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
@@ -145,11 +146,12 @@ def declare(document: dict[str, Any], *, required: bool) -> None:
         for operation in operations.values():
             if path in OPEN_ROUTES:
                 operation["security"] = []
-            elif required:
-                operation["responses"].setdefault("401", _refused())
+            elif required and "default" not in operation["responses"]:
+                for status in (401, 429):
+                    operation["responses"].setdefault(str(status), _refused(status))
 
 
-def _refused() -> dict[str, Any]:
-    (response,) = error_responses(401).values()
+def _refused(status: int) -> dict[str, Any]:
+    (response,) = error_responses(status).values()
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{response['model'].__name__}"}}}
     return {"description": response["description"], "content": content}

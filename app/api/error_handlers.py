@@ -44,9 +44,19 @@ def detail(error: DemitasseError, request_id: str) -> ErrorDetail:
 
 
 def respond(error: DemitasseError, request: Request) -> Response:
+    """The answer of an error in the form of its path, with the error's headers."""
+    path = request.scope["path"]
+    forms: dict[str, Render] = request.app.state.error_forms
+    render = next((render for start, render in forms.items() if f"{path}/".startswith(f"{start}/")), _own)
+    response = render(error, request)
+    response.headers.update(error.headers)
+    return response
+
+
+def _own(error: DemitasseError, request: Request) -> Response:
     body = ErrorBody(error=detail(error, request.state.request_id))
     content = body.model_dump_json(exclude_unset=True)
-    return Response(content, error.status, error.headers, media_type="application/json")
+    return Response(content, error.status, media_type="application/json")
 
 
 async def _ours(request: Request, error: Exception) -> Response:
@@ -73,10 +83,7 @@ def invalid(error: RequestValidationError) -> InvalidParameter:
 async def _framework(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    path = request.url.path
-    forms: dict[str, Render] = request.app.state.error_forms
-    render = next((render for start, render in forms.items() if f"{path}/".startswith(f"{start}/")), respond)
-    response = render(_named(error, request.method, path), request)
+    response = respond(_named(error, request.method, request.url.path), request)
     response.headers.update(error.headers or {})
     return response
 

@@ -15,8 +15,9 @@ from app.api.browsers import secured
 from app.api.direct import plain_query
 from app.api.error_handlers import respond
 from app.errors import DemitasseError, QueueFull
-from app.observability import REQUEST_ID_HEADER, RequestLog, request_id_of, request_id_var
+from app.observability import RequestLog, identifying_headers, request_id_of, request_id_var
 from app.registry import Registry
+from app.tracing import trace_id_of, trace_id_var
 
 GATE = "gate"  # under which name the lifespan shares it with the server's protocol
 
@@ -66,11 +67,13 @@ class Refusals:
             return
 
     def _answer(self, error: DemitasseError, scope: Scope, started: float) -> Response:
+        scope["app"] = self._app  # as in the application: its errors have forms by path
         scope["state"]["request_id"] = request_id = request_id_of(scope)
         response = respond(error, Request(scope))
-        headers = [*response.raw_headers, (REQUEST_ID_HEADER, request_id.encode())]
+        headers = [*response.raw_headers, *identifying_headers(scope, request_id)]
         response.raw_headers = secured(headers, scope["path"])
-        token = request_id_var.set(request_id)
+        token, trace_token = request_id_var.set(request_id), trace_id_var.set(trace_id_of(scope))
         self._log.add(scope, response.status_code, time.perf_counter() - started)
         request_id_var.reset(token)
+        trace_id_var.reset(trace_token)
         return response

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +33,15 @@ class Work:
     live: LiveVersion
     deadline: float
     take: upload.Take
+
+    @contextmanager
+    def of(self, model: str | None, version: int | None, label: str | None) -> Iterator["Work"]:
+        """The same for another version, which stays open until the end of the block. Raises as `begun`."""
+        registry: Registry = self.request.app.state.registry
+        live = registry.get(model, version, label)
+        live.batcher.check_room()
+        with live.batcher.hold():
+            yield replace(self, live=live)
 
     async def body(self) -> bytes:
         """The whole body. Raises `DemitasseError`s where it is over a limit, or its caller leaves."""

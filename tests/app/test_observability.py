@@ -128,8 +128,7 @@ async def test_path_cannot_forge_a_line_of_the_log(
     configure_logging("info", log_format)
     async with serving(tmp_path) as served:
         await served.http.get("/x%0A12:00:00 info all is well%1b[2J%E2%80%A8")
-    out = capsys.readouterr().out
-    assert len(out.splitlines()) == 1
+    (out,) = (line for line in capsys.readouterr().out.splitlines() if "holds no versions" not in line)
     assert "GET /x%0A12%3A00%3A00%20info%20all%20is%20well%1B%5B2J%E2%80%A8 -> 404" in out
 
 

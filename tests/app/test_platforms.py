@@ -43,12 +43,12 @@ def test_every_address_is_listened_on_where_a_platform_asks_from_outside(
     assert defaults(environment, NOWHERE).get("host") == host
 
 
-def test_models_of_sagemaker_serve_where_there_are_any(tmp_path: Path) -> None:
+def test_models_of_sagemaker_serve_where_there_is_anything(tmp_path: Path) -> None:
+    """A model of another layout must not be answered for by those of the image."""
+    (tmp_path / "lost+found").mkdir()
     assert defaults({}, tmp_path) == {}
     assert defaults({}, NOWHERE) == {}
-    (tmp_path / "notes.txt").touch()
-    assert defaults({}, tmp_path) == {}
-    publish(tmp_path)
+    (tmp_path / "saved_model.pb").touch()
     assert defaults({}, tmp_path) == {"model_repository": tmp_path}
     assert Path("/opt/ml/model") == SAGEMAKER_MODELS
 

@@ -469,6 +469,29 @@ async def test_stable_version_answers_by_default_and_the_canary_its_share(tmp_pa
         assert await answers("stable", 2) == [2, 2]
 
 
+async def test_label_of_a_version_that_is_not_there_is_told_from_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path, version=1)
+    (tmp_path / "cups" / "labels.json").write_text('{"stable": 7}')
+    async with _registry(tmp_path) as registry:
+        await registry.refresh()
+    assert "labels of cups on versions that are not live: {'stable': 7}" in caplog.messages
+
+
+@pytest.mark.parametrize("layout", ["", "saved_model.pb", "cups/latest/manifest.json"])
+async def test_repository_without_a_version_is_told_once(
+    layout: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if layout:
+        (tmp_path / layout).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / layout).touch()
+    async with _registry(tmp_path) as registry:
+        for _ in range(2):
+            await registry.refresh()
+    assert caplog.messages == [f"{tmp_path} holds no versions (yet): <name>/<number>/manifest.json"]
+
+
 async def test_label_stays_where_it_was_until_the_version_it_names_can_answer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -483,6 +506,9 @@ async def test_label_stays_where_it_was_until_the_version_it_names_can_answer(
         repository.set_label("cups", "canary", 2)
         await registry.refresh()
         assert registry.labels("cups") == {"stable": 1}
+        await registry.refresh()
+        told = "labels of cups on versions that are not live: {'canary': 2, 'stable': 2}"
+        assert caplog.messages.count(told) == 1
         (folder.path / "saved_model.pb").write_bytes(b"graph")
         await registry.refresh()
         assert registry.labels("cups") == {"stable": 2, "canary": 2}

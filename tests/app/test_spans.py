@@ -50,12 +50,14 @@ def _by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
 async def test_each_stage_is_a_span_below_the_one_that_goes_on_with_the_callers_trace(tmp_path: Path) -> None:
     async with _traced(tmp_path, api_keys=line_of("web", hashed(b"k"))) as (served, exporter):
         headers = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "a=1", "x-request-id": "abc", "x-api-key": "k"}
-        assert (await served.http.post("/predict?top_k=1", content=png(1), headers=headers)).status_code == 200
+        answer = await served.http.post("/predict?top_k=1", content=png(1), headers=headers)
+    assert answer.status_code == 200
     spans = _by_name(exporter)
     assert [span.name for span in exporter.get_finished_spans()] == [*STAGES, "POST /predict"]
     request = spans["POST /predict"]
     assert (request.kind, request.parent.span_id) == (SpanKind.SERVER, int(SPAN, 16))
     assert request.context.trace_state.to_header() == "a=1"
+    assert answer.headers.get_list("traceparent") == [f"00-{TRACE}-{request.context.span_id:016x}-01"]
     assert {span.context.trace_id for span in spans.values()} == {int(TRACE, 16)}
     assert {spans[stage].parent.span_id for stage in STAGES} == {request.context.span_id}
     assert dict(request.attributes) == {

@@ -146,6 +146,21 @@ def test_version_is_not_taken_before_it_is_whole_and_said_once(
     assert check_all(root) == [("cups", 1)]
 
 
+def test_version_whose_upload_broke_off_is_said_once(
+    url: str, local: ModelRepository, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = publish(local.root, "a")
+    _put(url, "cups/1/saved_model.pb", (folder.path / "saved_model.pb").read_bytes())
+    mirror = Mirror(url, root)
+    for _ in range(2):
+        mirror.refresh()
+    assert caplog.messages.count(f"{url}/cups/1 is not taken: manifest.json is not there (yet)") == 1
+    assert ModelRepository(root).versions() == []
+    upload(local, folder, url)
+    mirror.refresh()
+    assert check_all(root) == [("cups", 1)]
+
+
 @pytest.mark.parametrize(
     ("path", "data", "why"),
     [
@@ -340,10 +355,16 @@ def test_upload_writes_the_manifest_last_and_overwrites_nothing(
         upload(local, other, url)
 
 
-def test_missing_bucket_and_wrong_address_are_told(server: ThreadedMotoServer, root: Path, url: str) -> None:
+def test_missing_bucket_and_wrong_address_are_told(
+    server: ThreadedMotoServer, local: ModelRepository, root: Path, url: str
+) -> None:
     if url.startswith("s3"):
         with pytest.raises(StorageError, match="s3://no-such-bucket/x can't be read"):
             Mirror("s3://no-such-bucket/x", root).refresh()
+        folder = publish(local.root, "a")
+        with pytest.raises(StorageError, match="s3://no-such-bucket/x/cups/1 can't be written: FileNotFoundError"):
+            upload(local, folder, "s3://no-such-bucket/x")
+        assert not fsspec.filesystem("s3").exists("no-such-bucket")
     with pytest.raises(StorageError, match="nope://x"):
         Mirror("nope://x", root).refresh()
 

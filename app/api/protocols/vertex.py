@@ -4,10 +4,11 @@ A prediction is `{"instances": [...], "parameters": {"top_k": 3}}` -> `{"predict
 other kind of body, which rawPredict hands on as it came, is answered as by `POST /predict`.
 """
 
-from typing import Any
+from contextlib import nullcontext
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from app.api import document, health, predict, upload
@@ -18,12 +19,26 @@ from app.api.work import begun
 from app.errors import InvalidParameter
 from app.observability import QUIET
 
-_PARAMETERS = ("top_k",)
 _OTHER_PROTOCOLS = ("/v1/models/", "/v2/")  # whose paths an operator may name, and then means their protocol
 
 
+def _whole(number: Any) -> Any:
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+# Vertex AI's clients send numbers as floating point
+Number = Annotated[int, Strict(), Field(ge=1, le=2**31), BeforeValidator(_whole)]
+
+
 class Parameters(BaseModel):
-    top_k: int | SkipJsonSchema[None] = Field(default=None, ge=1)
+    """As in a query."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | SkipJsonSchema[None] = Field(default=None, max_length=64)
+    version: Number | SkipJsonSchema[None] = None
+    label: str | SkipJsonSchema[None] = Field(default=None, max_length=32)
+    top_k: Number | SkipJsonSchema[None] = None
 
 
 class InstancesBody(BaseModel):
@@ -31,8 +46,15 @@ class InstancesBody(BaseModel):
     parameters: Parameters | None = None
 
 
+class VersionResultBody(ResultBody):
+    """With the version that answered: Vertex AI's own names tell nothing of it."""
+
+    model: str
+    version: int
+
+
 class PredictionsBody(BaseModel):
-    predictions: list[ResultBody]
+    predictions: list[VersionResultBody]
 
 
 _EXAMPLE = {"instances": [{"b64": document.SMALL_PICTURE}], "parameters": {"top_k": 2}}
@@ -81,22 +103,27 @@ async def predict_instances(
         return await predict.predict(request, model, version, top_k, label)
     async with begun(request, model, version, label) as work:
         body = await read(work)
-        wanted = _top_k(body.get("parameters"))
-        k = predict.checked_top_k(wanted if wanted is not None else top_k, work.live)
-        rankings = await work.rankings(pictures(body.get("instances"), "instances"), k)
-    answer = PredictionsBody(predictions=[ResultBody(**predict.result_of(*found)) for found in rankings])
+        wanted = _parameters(body.get("parameters"))
+        # Of what Vertex AI hands on nothing but the body comes from the caller
+        asked = (wanted.model or model, wanted.version or version, wanted.label or label)
+        with nullcontext(work) if asked == (model, version, label) else work.of(*asked) as work_of_it:
+            k = predict.checked_top_k(wanted.top_k or top_k, work_of_it.live)
+            rankings = await work_of_it.rankings(pictures(body.get("instances"), "instances"), k)
+            live = work_of_it.live
+    answer = PredictionsBody(
+        predictions=[
+            VersionResultBody(model=live.folder.name, version=live.folder.version, **predict.result_of(*found))
+            for found in rankings
+        ]
+    )
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _top_k(parameters: Any) -> int | None:
-    """Of a document's parameters, which may be missing or null. Raises `InvalidParameter`."""
-    if parameters is None:
-        return None
-    if not isinstance(parameters, dict) or not set(parameters) <= set(_PARAMETERS):
-        raise InvalidParameter(f"'parameters': expected an object with 'top_k' or nothing, got {parameters!r:.100}")
-    top_k = parameters.get("top_k")
-    if isinstance(top_k, float) and top_k.is_integer():  # its clients send numbers as floating point
-        top_k = int(top_k)
-    if top_k is not None and (type(top_k) is not int or top_k < 1):
-        raise InvalidParameter(f"'parameters': expected a top_k of 1 or more, got {top_k!r:.40}")
-    return top_k
+def _parameters(given: Any) -> Parameters:
+    """Of a document, which may have none. Raises `InvalidParameter`."""
+    try:
+        return Parameters.model_validate({} if given is None else given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = f"{problem['loc'][0]}: " if problem["loc"] else ""
+        raise InvalidParameter(f"'parameters': {name}{problem['msg']}, got {problem['input']!r:.40}") from error

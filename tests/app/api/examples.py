@@ -97,7 +97,7 @@ async def record() -> Examples:
         async with serving(root / "none", Engine, aip_predict_route=VERTEX, aip_health_route=VERTEX_HEALTH) as served:
             examples = await _unready(Recorder(served))
         _publish(root)
-        async with serving(root, Engine, api_keys=line_of("web", hashed(b"key"))) as served:
+        async with serving(root, Engine, api_keys=line_of("web", hashed(b"key")), rate_limit_per_minute=1) as served:
             await _refused(Recorder(served, examples))
         async with serving(root, Engine, aip_predict_route=VERTEX, aip_health_route=VERTEX_HEALTH) as served:
             await until(lambda: served.app.state.indexes.live)
@@ -136,8 +136,10 @@ async def _unready(recorder: Recorder) -> Examples:
 
 
 async def _refused(recorder: Recorder) -> None:
-    await recorder.ask("list_models")
-    recorder.examples["*"] = recorder.examples.pop("list_models")
+    for headers in ({}, *[{"x-api-key": "key"}] * 2):
+        await recorder.ask("list_models", headers=headers)
+    refused = recorder.examples.pop("list_models")
+    recorder.examples["*"] = {status: refused[status] for status in ("401", "429")}
 
 
 async def _answers(recorder: Recorder) -> None:

@@ -75,7 +75,7 @@ async def test_no_route_method_or_unknown_path_answers_without_a_key_but_health(
         for path in (documented | others | tricks) - OPEN_ROUTES:
             for method in METHODS:
                 response = served.gate(_scope(path, method))
-                assert (response.status_code, json.loads(response.body)["error"]["code"]) == (401, "unauthorized")
+                assert (response.status_code, b"expected an API key" in response.body) == (401, True)
         for path in (documented | others) - OPEN_ROUTES:
             for method in METHODS:
                 answered = await served.http.request(method, path)
@@ -149,6 +149,27 @@ async def test_gate_and_application_give_the_same_401(tmp_path: Path) -> None:
         theirs = await served.http.post("/predict", headers={"x-request-id": "abc"})
     assert bytes(gated.body) == theirs.content
     assert dict(gated.raw_headers) == {key.lower(): value for key, value in theirs.headers.raw}
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2", "/v2/models/cups/infer", "/v2/nope", "/v1/models/cups:predict", "/v1/models/nope"]
+)
+async def test_protocols_refuse_in_their_own_form(path: str, tmp_path: Path) -> None:
+    """Their clients put the error's text together with others, and fail on an object."""
+    publish(tmp_path)
+    key = [(b"x-api-key", KEY.encode())]
+    async with serving(tmp_path, api_keys=KEYS, rate_limit_per_minute=1) as served:
+        stranger, gated = await served.http.post(path), served.gate(_scope(path))
+        assert served.gate(_scope("/models", "GET", key)) is None
+        limited = served.gate(_scope(path, headers=key))
+    assert (stranger.status_code, gated.status_code, limited.status_code) == (401, 401, 429)
+    assert stranger.content == gated.body
+    for body in (gated.body, limited.body):
+        ((name, text),) = json.loads(body).items()
+        assert name == "error"
+        assert text.startswith(("expected an API key", "the key 'web' may make 1 requests a minute"))
+    assert stranger.headers["www-authenticate"] == gated.headers["www-authenticate"]
+    assert 0 < int(limited.headers["retry-after"]) <= 60
 
 
 async def test_body_of_a_stranger_is_not_read(tmp_path: Path) -> None:
@@ -291,6 +312,8 @@ async def test_rate_that_is_used_up_answers_429_in_the_one_shape(now: list[float
         assert (await served.http.post("/predict", content=png(1), headers=headers)).status_code == 200
         refused = await served.http.get("/models", headers=headers)
         assert (await served.http.get("/health/live", headers=headers)).status_code == 200
+        counted = served.app.state.metrics.render().decode()
+    assert 'demitasse_key_requests_total{key="web",status="429"} 1.0' in counted
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
     assert refused.json()["error"] == {
         "code": "rate_limited",
@@ -331,7 +354,11 @@ def test_openapi_document_says_how_keys_are_sent_and_where_they_are_needed() -> 
     assert document["security"] == [{"ApiKey": []}, {"Bearer": []}]
     operations = {path: operation for path, found in document["paths"].items() for operation in found.values()}
     assert {path for path, operation in operations.items() if operation.get("security") == []} == OPEN_ROUTES
-    assert {path for path, found in operations.items() if "401" not in found["responses"]} == OPEN_ROUTES
+    for status in ("401", "429", "default"):
+        assert not any(status in operations[path]["responses"] for path in OPEN_ROUTES if not path.startswith("/v2"))
+    others = {path: set(found["responses"]) for path, found in operations.items() if path not in OPEN_ROUTES}
+    assert {path for path, found in others.items() if not ({"401", "429"} <= found or "default" in found)} == set()
+    assert {path for path, found in others.items() if "401" in found and "default" in found} == set()
     refused = operations["/predict"]["responses"]["401"]["content"]["application/json"]["schema"]
     assert refused == {"$ref": "#/components/schemas/ErrorBody"}
     assert "ErrorBody" in document["components"]["schemas"]

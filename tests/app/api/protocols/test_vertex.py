@@ -40,7 +40,8 @@ async def test_instances_are_answered_in_order_each_with_a_result(route: str, tm
         answer = await served.http.post(route, json=body)
     assert (answer.status_code, list(answer.json())) == (200, ["predictions"])
     found = answer.json()["predictions"]
-    assert list(found[0]) == ["predictions", "reliable", "prediction_set", "timing_ms"]
+    assert list(found[0]) == ["predictions", "reliable", "prediction_set", "timing_ms", "model", "version"]
+    assert {(result["model"], result["version"]) for result in found} == {("cups", 1)}
     assert [len(result["predictions"]) for result in found] == [2, 2, 2]
     assert [(r["predictions"][0]["label"], r["predictions"][0]["confidence"]) for r in found] == [
         ("dark", 0.8),
@@ -57,6 +58,31 @@ async def test_parameters_may_be_missing_null_or_floating_point(parameters: Any,
     async with serving(tmp_path, aip_predict_route=PREDICT) as served:
         answer = await served.http.post(PREDICT, json={"instances": [b64(1)], "parameters": parameters})
     assert len(answer.json()["predictions"][0]["predictions"]) == classes
+
+
+async def test_parameters_name_the_version_as_a_query_does_elsewhere(tmp_path: Path) -> None:
+    for name, version in (("cups", 1), ("cups", 2), ("mugs", 1)):
+        publish(tmp_path, name, version)
+    (tmp_path / "cups" / "labels.json").write_text('{"stable": 1}')
+    async with serving(tmp_path, aip_predict_route=PREDICT) as served:
+
+        async def ask(parameters: Any, query: str = "") -> Any:
+            answer = await served.http.post(
+                f"{PREDICT}?{query}", json={"instances": [b64(1)] * 2, "parameters": parameters}
+            )
+            if answer.is_error:
+                return answer.json()["error"]["code"]
+            (found,) = {(result["model"], result["version"]) for result in answer.json()["predictions"]}
+            return found
+
+        assert await ask({}) == ("cups", 1)
+        assert await ask({"version": 2.0}) == ("cups", 2)
+        assert await ask({"model": "mugs"}) == ("mugs", 1)
+        assert await ask({"model": "cups", "label": "stable"}, "version=2") == "invalid_parameter"
+        assert await ask({"label": "stable"}, "model=cups") == ("cups", 1)
+        assert await ask({"model": "plates"}) == "unknown_model"
+        assert await ask({"label": "canary"}) == "unknown_label"
+        assert all(live.batcher.under_way == 0 for live in served.app.state.registry.live)
 
 
 @pytest.mark.parametrize("route", [PREDICT, "/predict"])
@@ -87,9 +113,9 @@ async def test_path_of_another_protocol_speaks_that_one(tmp_path: Path) -> None:
         ({"instances": [b64(1), {"b64": ""}]}, 400, "unreadable_image", "picture 1: "),
         ({"instances": [b64(1)] * 4}, 422, "invalid_parameter", "expected 1 to 3 pictures, got 4"),
         ({"instances": [b64(1)], "parameters": 3}, 422, "invalid_parameter", "'parameters'"),
-        ({"instances": [b64(1)], "parameters": {"topk": 3}}, 422, "invalid_parameter", "'topk'"),
+        ({"instances": [b64(1)], "parameters": {"topk": 3}}, 422, "invalid_parameter", "topk: Extra inputs"),
         *(
-            ({"instances": [b64(1)], "parameters": {"top_k": bad}}, 422, "invalid_parameter", "top_k of 1 or more")
+            ({"instances": [b64(1)], "parameters": {"top_k": bad}}, 422, "invalid_parameter", "'parameters': top_k: ")
             for bad in (0, -1, 1.5, True, "3", [3], 1e400)
         ),
         ({"instances": [b64(1)], "parameters": {"top_k": 4}}, 422, "invalid_parameter", "3 classes"),
