@@ -27,6 +27,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
+from app import listeners
 from app.inference.device import Device
 from app.inference.engines import Chosen
 from app.inference.engines.base import EngineError
@@ -68,6 +69,11 @@ class Server(uvicorn.Server):
             # Callers who keep connections open move on after an answer, not when one ends under their next request
             self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         return stops
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        if not self.force_exit:
+            await listeners.close(self)
+        await super().shutdown(sockets)
 
     @property
     def engine_busy_s(self) -> float:
