@@ -197,7 +197,7 @@ def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
         raise VersionExists(f"{address} exists, and is another one; versions are never overwritten")
     try:
         for name in (*manifest.files, MANIFEST_FILE):
-            if not _is_object_store(url):
+            if not is_object_store(url):
                 storage.makedirs(f"{target}/{name}".rpartition("/")[0], exist_ok=True)
             storage.put_file(str(folder.path / name), f"{target}/{name}")
     except Exception as error:  # as in `_reading`
@@ -205,7 +205,7 @@ def upload(repository: ModelRepository, folder: VersionFolder, url: str) -> str:
     return address
 
 
-def _is_object_store(url: str) -> bool:
+def is_object_store(url: str) -> bool:
     """It has no folders: to make one would make the bucket, if its name was mistyped."""
     return url.partition("://")[0] in _EXTRAS
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from app.batch.job import JobError
 from app.batch.patience import until_it_answers
-from models.storage import StorageError, is_url, opened
+from models.storage import StorageError, is_object_store, is_url, opened
 
 if sys.platform != "win32":
     import fcntl
@@ -135,7 +135,8 @@ class Output:
                 self._waited_for(partial(self._storage.rm_file, f"{self._top}/{name}"), name, "removed")
 
     def _put(self, path: Path, name: str) -> None:
-        self._storage.makedirs(self._top, exist_ok=True)
+        if not is_object_store(self.address):
+            self._storage.makedirs(self._top, exist_ok=True)
         self._storage.put_file(str(path), f"{self._top}/{name}")
 
     def _put_new(self, target: str, data: bytes) -> None:
