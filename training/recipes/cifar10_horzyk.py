@@ -5,7 +5,8 @@ data       44,000 training pictures of CIFAR-10; 1,000 / 2,000 / 3,000 held out 
            decision; 10,000 for test
 training   Adam from 0.001, halved where the validation accuracy stays, batches of 512, 50 epochs; shifted, turned and
            scaled a little; bfloat16 where the processor has it
-reached    not yet run
+hardware   two slow cores with AVX2 that did other work besides: 120 minutes, after which it was cut (--epochs 12)
+reached    67.50 % (66.58 % to 68.41 %) on the 10,000 test pictures of a JPEG copy of CIFAR-10, seed 0, after 12 epochs
 expected   20.71 % after 3 epochs and 83.85 % after 50 were reported for it with all 50,000 training pictures
 """
 
