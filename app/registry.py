@@ -19,7 +19,7 @@ from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, U
 from app.inference.batcher import Batcher
 from app.inference.engines import EngineFactory
 from app.inference.engines.ahead import AT_A_TIME, largest_first
-from app.inference.engines.base import Engine, EngineError, prove
+from app.inference.engines.base import Engine, EngineError, complete, prove
 from app.inference.explain import Explainer
 from app.priority import stand_back
 from models.files import Contents, contents
@@ -71,6 +71,7 @@ class Registry:
     _labels: dict[str, dict[str, int]] = field(default_factory=dict)
     _missing: dict[str, dict[str, int]] = field(default_factory=dict)  # labels of versions that are not live
     _label_errors: dict[str, str] = field(default_factory=dict)  # of each model, so that it is said once
+    _incomplete: list[LiveVersion] = field(default_factory=list)  # whose engines have more to load
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -127,6 +128,7 @@ class Registry:
     async def watch(self, interval_s: float) -> None:
         """Refresh for ever, every `interval_s`. A failure is logged and ends nothing."""
         while True:
+            await self._complete_engines()
             await asyncio.sleep(interval_s)
             try:
                 await self.refresh()
@@ -227,9 +229,11 @@ class Registry:
             return
         self.refused.pop(folder, None)
         previous = self._live.get((folder.name, folder.version))
-        self._live[folder.name, folder.version] = LiveVersion(
+        live = LiveVersion(
             folder, manifest, engine, self.make_batcher(engine, manifest), self.make_explainer(engine, manifest)
         )
+        self._live[folder.name, folder.version] = live
+        self._incomplete.append(live)
         logger.info(
             "live: %s version %d on %s %s %s", folder.name, folder.version, engine.name, engine.device, engine.precision
         )
@@ -244,11 +248,27 @@ class Registry:
         prove(engine, folder, manifest, self.max_batch_size)
         return manifest, engine
 
+    async def _complete_engines(self) -> None:
+        """One after the other, beside the traffic; a version that fails answers as it did before."""
+        while self._incomplete:
+            live = self._incomplete.pop(0)
+            if self._live.get((live.folder.name, live.folder.version)) is not live:
+                continue
+            try:
+                await asyncio.to_thread(_complete_engine, live)
+            except Exception:
+                logger.exception("%s version %d could not be sped up", live.folder.name, live.folder.version)
+
     def _retire(self, version: LiveVersion) -> None:
         logger.info("draining: %s version %d", version.folder.name, version.folder.version)
         task = asyncio.create_task(version.batcher.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _complete_engine(live: LiveVersion) -> None:
+    stand_back()
+    complete(live.engine, live.folder, live.manifest)
 
 
 async def _abandonable(work: Callable[[], None]) -> None:

@@ -52,6 +52,9 @@ class FakeEngine:
         self.sizes.append(len(images))
         return shades(images, self.classes)
 
+    def load_rest(self, check: Callable[[Any], None]) -> None:
+        pass
+
     def load_explanations(self) -> None:
         pass
 

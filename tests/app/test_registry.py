@@ -83,6 +83,70 @@ async def test_the_largest_versions_are_loaded_first(tmp_path: Path) -> None:
     assert (set(asked[:2]), set(asked[2:])) == ({"forks", "plates"}, {"cups", "spoons"})
 
 
+class _Improving(FakeEngine):
+    """Computes the same with `faster`, once that is loaded and was right."""
+
+    def __init__(self, faster: Callable[[np.ndarray], np.ndarray] = shades) -> None:
+        super().__init__()
+        self.faster, self.asked = faster, 0
+
+    def load_rest(self, check: Callable[[Any], None]) -> None:
+        self.asked += 1
+        check(self.faster)
+        self.infer = self.faster  # type: ignore[method-assign]
+
+
+async def test_what_versions_can_be_served_without_is_loaded_once_they_are(tmp_path: Path) -> None:
+    publish(tmp_path, "cups")
+    async with _registry(tmp_path, lambda folder, manifest: _Improving()) as registry:
+        await registry.refresh()
+        first: Any = registry.get("cups").engine
+        assert (registry.ready, first.asked) == (True, 0)
+        watching = asyncio.create_task(registry.watch(0.001))
+        await until(lambda: first.infer is first.faster)
+        assert await _ask(registry.get("cups"), 77) == 77
+
+        publish(tmp_path, "cups", 2)
+        await until(lambda: _versions(registry) == [("cups", 1), ("cups", 2)])
+        second: Any = registry.get("cups").engine
+        await until(lambda: second.infer is second.faster)
+        watching.cancel()
+    assert (first.asked, second.asked) == (1, 1)
+
+
+async def test_rest_that_is_wrong_is_told_and_costs_the_version_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path, "cups")
+    publish(tmp_path, "mugs")
+    engines = {"cups": _Improving(lambda images: shades(images)[:, ::-1]), "mugs": _Improving()}
+    async with _registry(tmp_path, lambda folder, manifest: engines[folder.name]) as registry:
+        await registry.refresh()
+        watching = asyncio.create_task(registry.watch(0.001))
+        await until(lambda: engines["mugs"].infer is engines["mugs"].faster)
+        await until(lambda: "could not be sped up" in caplog.text)
+        assert await _ask(registry.get("cups"), 77) == 77
+        await asyncio.sleep(0.02)  # in which it would be tried again
+        watching.cancel()
+    assert engines["cups"].asked == 1
+    assert "cups version 1 could not be sped up" in caplog.text
+    assert "a probability of golden.npz is off by" in caplog.text
+
+
+async def test_a_version_that_has_left_loads_nothing_more(tmp_path: Path) -> None:
+    engine = _Improving()
+    folder = publish(tmp_path, "cups")
+    publish(tmp_path, "mugs")
+    async with _registry(tmp_path, lambda folder, _: engine if folder.name == "cups" else FakeEngine()) as registry:
+        await registry.refresh()
+        shutil.rmtree(folder.path)
+        await registry.refresh()
+        watching = asyncio.create_task(registry.watch(0.001))
+        await until(lambda: not registry._incomplete)
+        watching.cancel()
+    assert engine.asked == 0
+
+
 async def test_nothing_answers_before_the_repository_was_gone_through(tmp_path: Path) -> None:
     """Else the first model by name would be the default for a while, and the last one unknown."""
     leave = threading.Event()

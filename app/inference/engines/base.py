@@ -70,6 +70,13 @@ class Engine(Protocol):
     def infer(self, images: Images) -> Probabilities:
         """uint8 [N, H, W, 3] -> float32 [N, C]."""
 
+    def load_rest(self, check: Callable[[Infer], None]) -> None:
+        """Load what it can do without at first, beside all else that computes; nothing, if that is done.
+
+        What takes the place of `infer` is given to `check` before. Raises what that does, or `EngineError`, and all
+        stays as it was.
+        """
+
     def load_explanations(self) -> None:
         """Load what `explain` needs, beside all else that computes; nothing, if that is done.
 
@@ -99,6 +106,25 @@ def prove(engine: Engine, folder: VersionFolder, manifest: Manifest, max_batch_s
 
     Raises `EngineError` where shapes, number of classes or probabilities are not as the manifest says.
     """
+    check = _check(engine, folder, manifest)
+    if not engine.lanes:
+        for size in reversed(batch_sizes(max_batch_size)):  # memory taken for the largest does for the others
+            check(engine.infer, size)
+        return
+    check(engine.infer, 1)  # lanes compute whatever is more
+    with ThreadPoolExecutor(len(engine.lanes)) as pool:  # at the same time, as later
+        for size in reversed(batch_sizes(shared_out(max_batch_size, len(engine.lanes)))):
+            list(pool.map(check, engine.lanes, [size] * len(engine.lanes)))
+
+
+def complete(engine: Engine, folder: VersionFolder, manifest: Manifest) -> None:
+    """Have the engine load the rest, which proves itself as well. Raises `EngineError`."""
+    check = _check(engine, folder, manifest)
+    engine.load_rest(lambda infer: check(infer, 1))
+
+
+def _check(engine: Engine, folder: VersionFolder, manifest: Manifest) -> Callable[[Infer, int], None]:
+    """What raises `EngineError` where a batch of that size has other probabilities than golden.npz."""
     images, expected = _golden(folder, manifest)
     tolerance = manifest.golden_tolerance[engine.precision]
 
@@ -117,14 +143,7 @@ def prove(engine: Engine, folder: VersionFolder, manifest: Manifest, max_batch_s
                 f"({engine.precision}), the manifest allows {tolerance}"
             )
 
-    if not engine.lanes:
-        for size in reversed(batch_sizes(max_batch_size)):  # memory taken for the largest does for the others
-            check(engine.infer, size)
-        return
-    check(engine.infer, 1)  # lanes compute whatever is more
-    with ThreadPoolExecutor(len(engine.lanes)) as pool:  # at the same time, as later
-        for size in reversed(batch_sizes(shared_out(max_batch_size, len(engine.lanes)))):
-            list(pool.map(check, engine.lanes, [size] * len(engine.lanes)))
+    return check
 
 
 def _golden(folder: VersionFolder, manifest: Manifest) -> tuple[Images, Probabilities]:

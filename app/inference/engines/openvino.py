@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -31,8 +33,8 @@ with without_openvino_conversion():
 
 _IR = "openvino/model.xml"
 _MOST_LANES = 4
-# Of a smaller network, smaller batches cost more than lanes gain
-_WORTH_LANES_S = 0.002
+# On a lane. Of a smaller network, smaller batches cost more than lanes gain
+_WORTH_LANES_S = 0.003
 # A still smaller one answers faster than requests can be read, and threads that wait for each other hold up the reading
 _WORTH_THREADS_S = 0.001
 _CLEARLY = 4  # times a limit: no more timing is needed
@@ -47,11 +49,18 @@ class OpenVinoEngine:
         self.precision = precision
         self._path = folder.path / _IR if _IR in manifest.files else folder.path
         self._threads = threads
-        try:
-            model = _pruned(ov.Core().read_model(self._path), PROBABILITIES)
-            self.infer, self.lanes = self._fastest(model, manifest)
-        except RuntimeError as error:
-            raise EngineError(f"{folder.path}: OpenVINO can't run it: {error}") from error
+        with self._in_our_words("run it"):
+            self.infer, self.lanes = self._fastest(self._read(), manifest)
+        self._complete = not self.lanes
+
+    def load_rest(self, check: Callable[[Infer], None]) -> None:
+        """Until then an image alone is computed by the threads of one lane."""
+        if self._complete:
+            return
+        with self._in_our_words("run it"):
+            (together,) = self._compiled(self._read(), self._threads, 1)
+            check(together)
+        self.infer, self._complete = together, True
 
     def load_explanations(self) -> None:
         _ = self._explaining
@@ -66,7 +75,7 @@ class OpenVinoEngine:
     @cached_property
     def _explaining(self) -> ov.InferRequest:
         """The model is read again: `infer` keeps only what it needs itself."""
-        try:
+        with self._in_our_words("explain with it"):
             model = ov.Core().read_model(self._path)
             names = {name for port in model.outputs for name in port.get_names()}
             if EMBEDDING not in names:
@@ -75,23 +84,40 @@ class OpenVinoEngine:
             # As one of the lanes, beside which others compute
             (request,) = self._requests(model, max(1, self._threads // max(1, len(self.lanes))), 1)
             return request
-        except RuntimeError as error:
-            raise EngineError(f"{self._path}: OpenVINO can't explain with it: {error}") from error
 
     def _fastest(self, model: ov.Model, manifest: Manifest) -> tuple[Infer, tuple[Infer, ...]]:
-        """`infer`, and the lanes where the network is large enough to gain by them: one image is timed."""
-        (together,) = self._compiled(model, self._threads, 1)
+        """`infer`, and the lanes where the network is large enough to gain by them: one image is timed.
+
+        With lanes, all threads together come later: compiling is most of what a start takes.
+        """
         if self._threads == 1:
-            return together, ()
-        if _seconds(together, manifest, _WORTH_LANES_S) >= _WORTH_LANES_S:
-            return together, self._compiled(model, self._threads, lanes(self._threads))
+            (alone,) = self._compiled(model, 1, 1)
+            return alone, ()
+        streams = lanes(self._threads)
+        spare, *side_by_side = self._compiled(model, self._threads, streams, streams + 1)
+        if _seconds(spare, manifest, _WORTH_LANES_S) >= _WORTH_LANES_S:
+            return spare, tuple(side_by_side)
         (alone,) = self._compiled(model, 1, 1)
-        return alone if _seconds(alone, manifest, _WORTH_THREADS_S) < _WORTH_THREADS_S else together, ()
+        if _seconds(alone, manifest, _WORTH_THREADS_S) < _WORTH_THREADS_S:
+            return alone, ()
+        (together,) = self._compiled(model, self._threads, 1)
+        return together, ()
 
-    def _compiled(self, model: ov.Model, threads: int, streams: int) -> tuple[Infer, ...]:
-        return tuple(_infer(request) for request in self._requests(model, threads, streams))
+    def _read(self) -> ov.Model:
+        return _pruned(ov.Core().read_model(self._path), PROBABILITIES)
 
-    def _requests(self, model: ov.Model, threads: int, streams: int) -> tuple[ov.InferRequest, ...]:
+    @contextmanager
+    def _in_our_words(self, purpose: str) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise EngineError(f"{self._path}: OpenVINO can't {purpose}: {error}") from error
+
+    def _compiled(self, model: ov.Model, threads: int, streams: int, count: int = 1) -> tuple[Infer, ...]:
+        return tuple(_infer(request) for request in self._requests(model, threads, streams, count))
+
+    def _requests(self, model: ov.Model, threads: int, streams: int, count: int = 1) -> tuple[ov.InferRequest, ...]:
+        """So many requests of a network of which `streams` are computed side by side, with `threads` in all."""
         configuration = {
             "INFERENCE_PRECISION_HINT": self.precision,
             "INFERENCE_NUM_THREADS": threads,
@@ -100,7 +126,7 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         compiled = ov.Core().compile_model(model, self.device, configuration)
-        return tuple(compiled.create_infer_request() for _ in range(streams))
+        return tuple(compiled.create_infer_request() for _ in range(count))
 
 
 def lanes(threads: int) -> int:

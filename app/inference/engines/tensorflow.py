@@ -64,6 +64,9 @@ class TensorFlowEngine:
         probabilities: Probabilities = found.numpy()
         return probabilities
 
+    def load_rest(self, check: Callable[[Infer], None]) -> None:
+        """There is none."""
+
     def load_explanations(self) -> None:
         _ = self._explaining
 

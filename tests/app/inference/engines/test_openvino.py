@@ -82,9 +82,9 @@ def test_what_explains_is_loaded_once_and_only_when_it_is_asked_for(
     engine = OpenVinoEngine(*_version(tmp_path), "f32")
     engine.infer(_pictures(1))
 
-    def noted(self: OpenVinoEngine, model: ov.Model, threads: int, streams: int) -> Any:
+    def noted(self: OpenVinoEngine, model: ov.Model, *shape: int) -> Any:
         loaded.append(len(model.outputs))
-        return requests(self, model, threads, streams)
+        return requests(self, model, *shape)
 
     monkeypatch.setattr(OpenVinoEngine, "_requests", noted)
     first, second = (engine.explain(_pictures(size), np.zeros(size, np.int32)) for size in (1, 2))
@@ -124,6 +124,43 @@ def test_lanes_compute_what_the_whole_does_each_in_a_thread_of_its_own(
                 np.testing.assert_allclose(found, shades(_pictures(8) + np.uint8(shift + 20 * lane)), atol=1e-6)
 
 
+def test_an_image_alone_is_computed_by_all_threads_once_the_rest_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "_WORTH_LANES_S", 0.0)
+    engine = OpenVinoEngine(*_version(tmp_path), "f32", threads=2)
+    at_first, checked = engine.infer, []
+    np.testing.assert_allclose(at_first(_pictures(3)), shades(_pictures(3)), atol=1e-6)
+
+    made = _noted(monkeypatch)
+    engine.load_rest(checked.append)
+    engine.load_rest(checked.append)  # has nothing left
+    assert [shape for shape, _ in made] == [(2, 1)]
+    assert checked == [engine.infer] == [made[0][1]]
+    np.testing.assert_allclose(engine.infer(_pictures(3)), shades(_pictures(3)), atol=1e-6)
+
+
+def test_rest_that_is_wrong_or_gone_is_not_used_and_may_be_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(infer: object) -> None:
+        raise EngineError("it is wrong")
+
+    monkeypatch.setattr(openvino, "_WORTH_LANES_S", 0.0)
+    folder, read = _version(tmp_path)
+    engine = OpenVinoEngine(folder, read, "f32", threads=2)
+    at_first = engine.infer
+    with pytest.raises(EngineError, match="it is wrong"):
+        engine.load_rest(refuse)
+    (folder.path / "openvino").rename(folder.path / "away")
+    with pytest.raises(EngineError, match="OpenVINO can't run it"):
+        engine.load_rest(lambda infer: None)
+    assert engine.infer is at_first
+    (folder.path / "away").rename(folder.path / "openvino")
+    engine.load_rest(lambda infer: None)
+    assert engine.infer is not at_first
+
+
 def test_small_networks_have_no_lanes_and_one_core_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "_WORTH_LANES_S", 60.0)
     assert OpenVinoEngine(*_version(tmp_path), "f32", threads=2).lanes == ()
@@ -131,24 +168,31 @@ def test_small_networks_have_no_lanes_and_one_core_has_none(tmp_path: Path, monk
     assert OpenVinoEngine(*_version(tmp_path, "mugs"), "f32", threads=1).lanes == ()
 
 
-@pytest.mark.parametrize(("worth_threads_s", "kept"), [(60.0, 1), (0.0, 0)])
-def test_the_smallest_networks_are_computed_by_one_thread(
-    worth_threads_s: float, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[tuple[int, Any]] = []
+def _noted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, int], Any]]:
+    """Threads and streams of what is compiled from now on, with the first of what computes on it."""
+    made: list[tuple[tuple[int, int], Any]] = []
     compiled = OpenVinoEngine._compiled
 
-    def noted(self: OpenVinoEngine, model: ov.Model, threads: int, streams: int) -> Any:
-        (infer,) = compiled(self, model, threads, streams)
-        made.append((threads, infer))
-        return (infer,)
+    def noted(self: OpenVinoEngine, model: ov.Model, threads: int, streams: int, *count: int) -> Any:
+        found = compiled(self, model, threads, streams, *count)
+        made.append(((threads, streams), found[0]))
+        return found
 
     monkeypatch.setattr(OpenVinoEngine, "_compiled", noted)
+    return made
+
+
+@pytest.mark.parametrize(("worth_threads_s", "compiled"), [(60.0, [(2, 2), (1, 1)]), (0.0, [(2, 2), (1, 1), (2, 1)])])
+def test_the_smallest_networks_are_computed_by_one_thread(
+    worth_threads_s: float, compiled: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _noted(monkeypatch)
     monkeypatch.setattr(openvino, "_WORTH_LANES_S", 60.0)
     monkeypatch.setattr(openvino, "_WORTH_THREADS_S", worth_threads_s)
     engine = OpenVinoEngine(*_version(tmp_path), "f32", threads=2)
-    assert [threads for threads, _ in made] == [2, 1]
-    assert engine.infer is made[kept][1]
+    assert [shape for shape, _ in made] == compiled
+    assert engine.infer is made[-1][1]
+    engine.load_rest(lambda infer: pytest.fail("there is none"))
     np.testing.assert_allclose(engine.infer(_pictures(8)), shades(_pictures(8)), atol=1e-6)
 
 
