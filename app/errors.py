@@ -14,6 +14,7 @@
     ├── BodyTooLarge            413     body_too_large
     ├── TooManyPixels           413     too_many_pixels
     ├── UnsupportedMediaType    415     unsupported_media_type
+    │   └── UnsupportedEncoding 415     unsupported_encoding  (with those that are read, in a header)
     ├── InvalidParameter        422     invalid_parameter
     ├── TooManyRequests         429     too_many_requests     (with retry_after_s)
     │   ├── QueueFull           429     queue_full
@@ -99,6 +100,14 @@ class TooManyPixels(DemitasseError):
 
 class UnsupportedMediaType(DemitasseError):
     status, code = 415, "unsupported_media_type"
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    code = "unsupported_encoding"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers["Accept-Encoding"] = "gzip, deflate"
 
 
 class InvalidParameter(DemitasseError):

@@ -17,6 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from app.api.encodings import IDENTITY, decoded
 from app.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -165,13 +166,20 @@ async def _read_parts(
 
 
 async def _chunks(request: Request, max_bytes: int, take: Take) -> AsyncIterator[bytes]:
-    """The body's pieces as they arrive, as long as their sum, announced or real, is within the limit."""
+    """The body's pieces as they arrive, as long as their sum, announced or real, is within the limit.
+
+    Those of a compressed body are what it holds.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise BodyTooLarge(f"the body has {int(announced):,} bytes, the limit is {max_bytes:,}")
     received = 0
+    pieces: AsyncIterator[bytes] = request.stream()
+    encoding = request.headers.get("content-encoding", IDENTITY).strip().lower()
+    if encoding != IDENTITY:
+        pieces = decoded(pieces, encoding)
     try:
-        async for chunk in request.stream():
+        async for chunk in pieces:
             received += len(chunk)
             if received > max_bytes:
                 raise BodyTooLarge(f"the body has more than {max_bytes:,} bytes, which is the limit")

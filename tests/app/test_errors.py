@@ -30,7 +30,7 @@ def test_docstring_draws_each_error_below_its_parent() -> None:
 
 def test_codes_are_unique() -> None:
     codes = [error.code for error in _below(DemitasseError) - {DemitasseError}]
-    assert len(codes) == len(set(codes)) == 25
+    assert len(codes) == len(set(codes)) == 26
 
 
 def test_message_is_what_the_exception_says() -> None:

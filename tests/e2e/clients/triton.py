@@ -82,6 +82,12 @@ def file_in_binary(client: Client, photo: Path) -> None:
     assert result.as_numpy("label").tolist() == [b"espresso"]
 
 
+def file_compressed(client: Client, photo: Path) -> None:
+    for algorithm in ("gzip", "deflate"):
+        result = client.infer("imagenet", [files(photo.read_bytes())], request_compression_algorithm=algorithm)
+        assert result.as_numpy("label").tolist() == [b"espresso"]
+
+
 def file_in_json(client: Client, photo: Path) -> None:
     tensor = InferInput("image", [1, 1], "BYTES")
     encoded = base64.b64encode(photo.read_bytes())
@@ -164,6 +170,7 @@ def wrong_requests(client: Client, photo: Path) -> None:
 CASES: tuple[Callable[[Client, Path], None], ...] = (
     health_and_metadata,
     file_in_binary,
+    file_compressed,
     file_in_json,
     pixels_in_binary_and_json,
     several_pictures,

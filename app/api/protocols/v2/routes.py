@@ -24,7 +24,7 @@ from app.api.protocols.v2.bodies import (
 )
 from app.api.protocols.v2.request import HEADER_LENGTH, parse, read
 from app.api.work import begun
-from app.errors import DemitasseError, InvalidParameter, UnsupportedMediaType
+from app.errors import DemitasseError, InvalidParameter
 from app.observability import QUIET
 from app.registry import Registry
 
@@ -182,7 +182,6 @@ def _ready(request: Request, name: str, version: str | None = None) -> ModelRead
 
 async def _infer(request: Request, name: str, version: str | None = None) -> Response:
     async with begun(request, name, *_which(version)) as work:
-        _check_encoding(request)
         body = await work.body()
         header_length, manifest = request.headers.get(HEADER_LENGTH), work.live.manifest
         if len(body) <= _SMALL_BYTES:
@@ -191,12 +190,6 @@ async def _infer(request: Request, name: str, version: str | None = None) -> Res
             asked = await asyncio.to_thread(read, body, header_length, manifest)
         probabilities = await work.probabilities(asked.pictures)
     return answer(asked, probabilities, work.live)
-
-
-def _check_encoding(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise UnsupportedMediaType(f"expected a body without Content-Encoding, got {encoding:.40}")
 
 
 def _which(version: str | None) -> tuple[int | None, str | None]:
