@@ -79,21 +79,28 @@ def course_table() -> list[str]:
     return rows
 
 
-def test_benchmark_figures_are_those_of_the_result_that_is_named() -> None:
+def _told_of_benchmarks(title: str) -> str:
     told = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    result, photos, small = _benchmarked(told.split("## Without bfloat16")[0])
+    return told.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_benchmark_figures_are_those_of_the_result_that_is_named() -> None:
+    section = _told_of_benchmarks("What a run found")
+    result, photos, small = _benchmarked(section)
     assert [line for line in _section("Under load").splitlines() if line.startswith("|")] == photos
-    rows = [line for line in told.split("## Without bfloat16")[0].splitlines() if line.startswith("|")]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
     assert rows == [*small, *experiments.table(result["experiments"])]
     large = result["throughput"]["large_photo_p50_ms"]
-    assert f"{large['demitasse, OpenVINO']:.0f} ms, with the usual FastAPI {large['usual FastAPI']:.0f} ms" in told
+    assert f"{large['demitasse, OpenVINO']:.0f} ms, with the usual FastAPI {large['usual FastAPI']:.0f} ms" in section
 
 
-def test_benchmark_figures_without_bfloat16_are_those_of_the_result_that_is_named() -> None:
-    told = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    section = told.split("## Without bfloat16")[1].split("\n## ")[0]
+@pytest.mark.parametrize(
+    ("title", "flags"), [("On a machine with AMX", {"avx512_bf16", "amx_bf16"}), ("Without bfloat16", set())]
+)
+def test_benchmark_figures_of_other_machines_are_those_of_the_result_that_is_named(title: str, flags: set[str]) -> None:
+    section = _told_of_benchmarks(title)
     result, photos, small = _benchmarked(section)
-    assert "avx512_bf16" not in result["machine"]["flags"]
+    assert {flag for flag in result["machine"]["flags"] if flag.endswith("_bf16")} == flags
     assert [line for line in section.splitlines() if line.startswith("|")] == [*photos, *small]
     large = result["throughput"]["large_photo_p50_ms"]
     assert f"{large['demitasse, OpenVINO']:.0f} ms, with the usual FastAPI {large['usual FastAPI']:.0f} ms" in section
