@@ -50,9 +50,12 @@ def main(arguments: Sequence[str] = ()) -> int:
 
             return server.supervise(settings)
         engine = _begun(settings)
-        from app import server
+        try:
+            from app import server
 
-        return server.serve(settings, engine, greet=lambda registry: _greet(settings, registry))
+            return server.serve(settings, engine, greet=lambda registry: _greet(settings, registry))
+        finally:
+            engine.give_up()
     except KeysError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -76,7 +79,8 @@ def _begun(settings: Settings) -> Chosen:
     engine = engines.chosen(settings)
     if not isinstance(settings.model_repository, Path):
         return engine
-    return engine._replace(load_engine=Ahead(engine.load_engine, ModelRepository(settings.model_repository)))
+    ahead = Ahead(engine.load_engine, ModelRepository(settings.model_repository))
+    return engine._replace(load_engine=ahead, give_up=ahead.close)
 
 
 def _greet(settings: Settings, registry: "Registry") -> None:

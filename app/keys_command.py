@@ -120,6 +120,8 @@ def _keep_owner(path: Path, aside: Path) -> None:
 
 def _write(lines: Iterator[str] | Sequence[str]) -> None:
     """Raises `KeysError` where nobody reads it, such as for a full disk or a pipe that has ended."""
+    if sys.stdout is None:  # as after `>&-`
+        raise KeysError("the output can't be written: it is closed")
     try:
         sys.stdout.write("".join(lines))
         sys.stdout.flush()

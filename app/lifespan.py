@@ -46,6 +46,7 @@ class Lifespan:
 
     settings: Settings
     load_engine: EngineFactory
+    give_up: Callable[[], None]
     device: Device
     metrics: Metrics
     request_log: RequestLog
@@ -83,11 +84,12 @@ class Lifespan:
             app.state.pipeline = Pipeline(decoder, observe)
             loaded = asyncio.Event()
             tasks = [
-                asyncio.create_task(_load_and_watch(registry, repository_interval_s, loaded, self.on_first_load)),
+                asyncio.create_task(self._load_and_watch(registry, repository_interval_s, loaded)),
                 asyncio.create_task(_watch_indexes(indexes, settings.reload_interval_s, loaded)),
                 asyncio.create_task(self.metrics.share_gauges()),
             ]
             closing.push_async_callback(_cancel, tasks)
+            closing.callback(self.give_up)
             if self.key_ring is not None:
                 await asyncio.to_thread(self.key_ring.refresh)
                 tasks.append(asyncio.create_task(self.key_ring.watch(settings.reload_interval_s)))
@@ -97,6 +99,17 @@ class Lifespan:
             cross_origin = settings.cors_origins is not None
             yield {GATE: Refusals(app, self.access, self.request_log, cross_origin=cross_origin)}
 
+    async def _load_and_watch(self, registry: Registry, interval_s: float, loaded: asyncio.Event) -> None:
+        try:
+            await registry.refresh()
+        except Exception:
+            logger.exception("the model repository could not be read")
+        self.give_up()  # what has left the repository meanwhile
+        loaded.set()
+        if self.on_first_load is not None:
+            self.on_first_load(registry)
+        await registry.watch(interval_s)
+
     def _observer(self, closing: AsyncExitStack) -> StageObserver:
         """What is told of each stage: the metrics, and the spans where they are wanted."""
         if self.spans is None:
@@ -104,22 +117,6 @@ class Lifespan:
         self.spans.start()
         closing.push_async_callback(self.spans.stop)
         return self.spans.observing(self.metrics.observe_stage)
-
-
-async def _load_and_watch(
-    registry: Registry,
-    interval_s: float,
-    loaded: asyncio.Event,
-    on_first_load: Callable[[Registry], None] | None,
-) -> None:
-    try:
-        await registry.refresh()
-    except Exception:
-        logger.exception("the model repository could not be read")
-    loaded.set()
-    if on_first_load is not None:
-        on_first_load(registry)
-    await registry.watch(interval_s)
 
 
 async def _watch_indexes(indexes: Indexes, interval_s: float, loaded: asyncio.Event) -> None:

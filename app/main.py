@@ -38,18 +38,20 @@ def create_app(
     *,
     load_engine: EngineFactory | None = None,
     lanes: int = 1,
+    give_up: Callable[[], None] = lambda: None,
     on_first_load: Callable[[Registry], None] | None = None,
     load_before_serving: bool = False,
     spans: "Spans | None" = None,
 ) -> FastAPI:
     """The ASGI application. Models load once its lifespan begins; `on_first_load` is told when they have.
 
-    `load_engine` and its number of `lanes` stand in for the engine of the settings. `load_before_serving` takes no
+    `load_engine`, its number of `lanes` and what makes it `give_up` what nobody has asked it for yet stand in for the
+    engine of the settings. `load_before_serving` takes no
     connection until the models have loaded, for a process beside which others answer. `spans` stands in for what
     OTEL_* asks for. Raises `EngineError` where the engine can't be had, and `KeysError` where API_KEYS can't be read.
     """
     if load_engine is None:
-        load_engine, lanes = engines.chosen(settings)
+        load_engine, lanes, give_up = engines.chosen(settings)
     key_ring = keys.ring(settings)
     guard = Access(key_ring, settings.rate_limit_per_minute, settings.metrics_port, settings.aip_health_route)
     spans = spans or _spans()
@@ -59,6 +61,7 @@ def create_app(
     lifespan = Lifespan(
         settings=settings,
         load_engine=load_engine,
+        give_up=give_up,
         device=device,
         metrics=metrics,
         request_log=request_log,

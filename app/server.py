@@ -84,7 +84,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings, engine: Chosen, greet: Callable[[Registry], None]) -> int:
     """One process. Returns the exit code."""
     _allow_connections()
-    app = create_app(settings, load_engine=engine.load_engine, lanes=engine.lanes, on_first_load=greet)
+    app = create_app(settings, **engine._asdict(), on_first_load=greet)
     server = _server(settings, app)
     # By an address such as `::`, asyncio would listen for IPv6 alone
     own = settings.metrics_port is not None or ":" in settings.host

@@ -40,6 +40,6 @@ def trace_id_of(scope: Scope) -> str | None:
 
 def spans_wanted() -> bool:
     """OpenTelemetry's own variables name a collector, and do not switch it off."""
-    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     other = os.environ.get("OTEL_TRACES_EXPORTER") not in (None, "", "otlp")
     return any(os.environ.get(name) for name in _ENDPOINTS) and not off and not other

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import uuid
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ class ModelRepository:
                 f"{folder.path}: {MANIFEST_FILE} has schema_version {schema!r}, this release reads {SCHEMA_VERSION}"
             )
         try:
-            manifest = Manifest.model_validate_json(text)  # stricter: no halves of characters, which no answer can hold
+            # Stricter than what json has read: no halves of characters, which no answer can hold
+            manifest = Manifest.model_validate_json(text.removeprefix(BOM_UTF8))
         except ValidationError as error:
             raise InvalidVersion(f"{folder.path}: {MANIFEST_FILE} is invalid: {first_error(error)}") from error
         if (manifest.name, manifest.version) != (folder.name, folder.version):

@@ -11,6 +11,8 @@ IDENTITY = "identity"
 _INFLATED = ("gzip", "x-gzip", "deflate")
 _EITHER_FORMAT = 32 + zlib.MAX_WBITS  # that of gzip or that of zlib, which HTTP calls deflate
 _PIECE_BYTES = 2**18
+_MOST_MEMBERS = 1000  # empty ones would take long
+_GZIP = b"\x1f"  # with which each of its members begins; there may be several (RFC 1952, section 2.2)
 
 
 async def decoded(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
@@ -21,7 +23,7 @@ async def decoded(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator[
     """
     if encoding not in _INFLATED:
         raise UnsupportedEncoding(f"expected a body with Content-Encoding gzip, deflate or none, got {encoding:.40}")
-    inflating = zlib.decompressobj(_EITHER_FORMAT)
+    inflating, members = zlib.decompressobj(_EITHER_FORMAT), 1
     async for chunk in chunks:
         left, piece = chunk, b""
         while left or len(piece) == _PIECE_BYTES:  # a full piece may be followed by one of what was read already
@@ -31,7 +33,10 @@ async def decoded(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator[
                 raise MalformedBody(f"the body is not what its Content-Encoding, {encoding:.40}, says") from error
             left = inflating.unconsumed_tail
             if inflating.unused_data:
-                raise MalformedBody(f"the body goes on after the end of what {encoding:.40} holds")
+                members += 1
+                if not inflating.unused_data.startswith(_GZIP) or members > _MOST_MEMBERS:
+                    raise MalformedBody(f"the body goes on after the end of what {encoding:.40} holds")
+                left, inflating = inflating.unused_data, zlib.decompressobj(_EITHER_FORMAT)
             yield piece
             await asyncio.sleep(0)  # it takes as long as a picture that is decoded: others get their turn
     if not inflating.eof:

@@ -40,7 +40,8 @@ def detail(error: DemitasseError, request_id: str) -> ErrorDetail:
     if isinstance(error, InternalError):
         logger.error("%s: %s", error.code, error, exc_info=error)
     more = {"retry_after_s": error.retry_after_s} if isinstance(error, TooManyRequests) else {}
-    return ErrorDetail(code=error.code, message=error.message, request_id=request_id, **more)
+    message = error.message.encode(errors="replace").decode()  # JSON may name what has no place in UTF-8
+    return ErrorDetail(code=error.code, message=message, request_id=request_id, **more)
 
 
 def respond(error: DemitasseError, request: Request) -> Response:

@@ -130,7 +130,7 @@ def publish(root: Path, name: str = "cups", version: int | None = None, **change
     """Write a version as training does: its golden file agrees with `FakeEngine`."""
     repository = ModelRepository(root)
     draft = manifest(name, **changes)
-    golden = np.full((2, 2, 2, 3), GOLDEN_SHADE, np.uint8)
+    golden = np.full((2, draft.input.height, draft.input.width, 3), GOLDEN_SHADE, np.uint8)
     with repository.staging() as staged:
         (staged / "saved_model.pb").write_bytes(b"graph")
         np.savez(staged / "golden.npz", images=golden, probabilities=shades(golden, len(draft.labels)))

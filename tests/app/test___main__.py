@@ -45,7 +45,7 @@ def _ran(monkeypatch: pytest.MonkeyPatch, exit_code: int = 0) -> list[tuple[str,
 
     monkeypatch.setattr(server, "serve", serve)
     monkeypatch.setattr(server, "supervise", supervise)
-    monkeypatch.setattr(entry, "Ahead", lambda load_engine, repository: load_engine)
+    monkeypatch.setattr(entry, "Ahead", lambda load_engine, repository: SimpleNamespace(close=lambda: None))
     return ran
 
 
@@ -76,18 +76,30 @@ def test_the_versions_of_a_folder_are_begun_before_the_server_is_imported(
 ) -> None:
     _ran(monkeypatch)
     roots: list[str] = []
+    closed: list[str] = []
     served: list[Chosen] = []
 
-    def ahead(load_engine: EngineFactory, repository: ModelRepository) -> EngineFactory:
-        roots.append(str(repository.root))
-        return load_engine
+    class Ahead:
+        def __init__(self, load_engine: EngineFactory, repository: ModelRepository) -> None:
+            self.root = str(repository.root)
+            roots.append(self.root)
 
-    monkeypatch.setattr(entry, "Ahead", ahead)
-    monkeypatch.setattr(server, "serve", lambda settings, engine, greet: served.append(engine) or 0)
+        def close(self) -> None:
+            closed.append(self.root)
+
+    def serve(settings: Settings, engine: Chosen, greet: object) -> int:
+        assert closed == []
+        served.append(engine)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "Ahead", Ahead)
+    monkeypatch.setattr(server, "serve", serve)
     monkeypatch.setattr(entry.engines, "chosen", lambda settings: Chosen(FakeEngine, lanes=3))
     monkeypatch.setenv("MODEL_REPOSITORY", location)
-    assert entry.main() == 0
-    assert (roots, served) == (begun, [Chosen(FakeEngine, lanes=3)])
+    with pytest.raises(KeyboardInterrupt):
+        entry.main()
+    assert (roots, closed, served[0].lanes) == (begun, begun, 3)
+    assert isinstance(served[0].load_engine, Ahead) == bool(begun)
 
 
 @pytest.mark.parametrize(("workers", "chosen"), [("1", "serve"), ("2", "supervise"), ("256", "supervise")])

@@ -193,6 +193,13 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> N
         ModelRepository(tmp_path).read(folder)
 
 
+def test_a_manifest_that_an_editor_has_marked_as_utf8_is_read(tmp_path: Path) -> None:
+    folder = publish(tmp_path)
+    path = folder.path / "manifest.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert ModelRepository(tmp_path).read(folder).name == "cups"
+
+
 @pytest.mark.parametrize(("name", "version"), [("cups", 2), ("mugs", 1)])
 def test_a_manifest_of_another_version_is_refused(tmp_path: Path, name: str, version: int) -> None:
     repository = ModelRepository(tmp_path)

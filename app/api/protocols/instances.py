@@ -25,8 +25,11 @@ async def read(work: Work) -> dict[str, Any]:
     Parsing those of eight pictures of 224 x 224 holds up every other request for a third of a second; files cost
     next to nothing.
     """
-    spec, settings = work.live.manifest.input, work.settings
-    pixels = spec.height * (spec.width * 4 + 1)  # three commas and a bracket a pixel, and a bracket a row
+    settings, registry = work.settings, work.request.app.state.registry
+    # The largest of all models: which one is meant may stand in the body
+    sizes = [(live.manifest.input.height, live.manifest.input.width) for live in registry.live]
+    # Three commas and a bracket a pixel, and a bracket a row
+    pixels = max(height * (width * 4 + 1) for height, width in sizes)
     most_values = settings.max_batch_size * pixels + settings.max_files * _MOST_OTHER_VALUES
     parsed = upload.parse_json(await work.body(), most_values)
     if not isinstance(parsed, dict):

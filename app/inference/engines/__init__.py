@@ -19,8 +19,11 @@ _GPU_DEVICES = (Path("/dev/nvidia0"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 class Chosen(NamedTuple):
+    """`give_up` ends what was begun before it was asked for."""
+
     load_engine: EngineFactory
     lanes: int
+    give_up: Callable[[], None] = lambda: None
 
 
 def chosen(settings: Settings) -> Chosen:

@@ -45,6 +45,14 @@ def test_body_is_what_it_was_however_it_arrives(encoding: str, compress: object,
     assert max(map(len, pieces)) <= 2**18
 
 
+def test_gzip_may_have_several_members_but_not_without_end() -> None:
+    members = [gzip.compress(part) for part in (BODY[:50], b"", BODY[50:])]
+    for size in (1, 30, 4096, 10**6):
+        assert b"".join(_decoded(_cut(b"".join(members), size))) == BODY
+    with pytest.raises(MalformedBody, match="goes on after the end"):
+        _decoded([gzip.compress(b"") * 1001])
+
+
 def test_bomb_comes_in_pieces_of_which_no_more_is_computed_than_is_read() -> None:
     async def first() -> tuple[int, int]:
         pieces = decoded(_pieces([gzip.compress(bytes(2**28))]), "gzip")  # 256 MiB in 260 KB

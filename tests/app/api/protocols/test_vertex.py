@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from models.manifest import InputSpec
 from tests.app.conftest import png, publish, serving
 
 HEALTH, PREDICT = "/v1/endpoints/1/deployedModels/2", "/v1/endpoints/1/deployedModels/2:predict"
@@ -103,6 +104,17 @@ async def test_path_of_another_protocol_speaks_that_one(tmp_path: Path) -> None:
     assert answer.json() == {"predictions": [[0.0, 1.0, 0.0]]}
 
 
+async def test_pixels_of_a_larger_model_are_taken_where_the_parameters_name_it(tmp_path: Path) -> None:
+    publish(tmp_path)
+    publish(tmp_path, "murals", input=InputSpec(height=64, width=64, resize="stretch"))
+    async with serving(tmp_path, aip_predict_route=PREDICT, default_model="cups") as served:
+        body = {"instances": [[[[51, 51, 51]] * 64] * 64], "parameters": {"model": "murals"}}
+        answer = await served.http.post(PREDICT, json=body)
+        assert (answer.status_code, answer.json()["predictions"][0]["model"]) == (200, "murals")
+        answer = await served.http.post(PREDICT, json=body | {"instances": body["instances"] * 100})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_body")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code", "words"),
     [
@@ -119,6 +131,8 @@ async def test_path_of_another_protocol_speaks_that_one(tmp_path: Path) -> None:
             for bad in (0, -1, 1.5, True, "3", [3], 1e400)
         ),
         ({"instances": [b64(1)], "parameters": {"top_k": 4}}, 422, "invalid_parameter", "3 classes"),
+        ({"instances": [b64(1)], "parameters": {"model": "\ud800"}}, 404, "unknown_model", "no model '?'"),
+        ({"instances": [b64(1)], "parameters": {"label": "\ud800"}}, 404, "unknown_label", "no label '?'"),
     ],
 )
 async def test_errors_have_the_one_shape(body: Any, status: int, code: str, words: str, tmp_path: Path) -> None:

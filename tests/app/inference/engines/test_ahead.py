@@ -1,11 +1,13 @@
 """Versions loaded before they are asked for: each once, and never another one than is asked for."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from app.inference.engines.ahead import Ahead
+from app.inference.engines.base import EngineError
 from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
 from tests.app.conftest import FakeEngine, publish, rewrite_manifest
@@ -88,3 +90,48 @@ def test_no_engine_sees_files_that_are_not_those_of_the_manifest(tmp_path: Path)
     (folder.path / "saved_model.pb").write_bytes(b"cut")
     _finish(Ahead(load, ModelRepository(tmp_path)))
     assert load.asked == []
+
+
+def test_what_nobody_has_asked_for_is_given_up_and_said_to_be_where_somebody_waits(tmp_path: Path) -> None:
+    go_on = threading.Event()
+    load = _Loader()
+
+    def load_slowly(folder: VersionFolder, manifest: Manifest) -> FakeEngine:
+        assert go_on.wait(20)
+        return load(folder, manifest)
+
+    for name in ("cups", "forks", "mugs", "plates"):
+        publish(tmp_path, name)
+    repository = ModelRepository(tmp_path)
+    ahead = Ahead(load_slowly, repository)
+    waited_for, *_ = (folder for folder, begun in ahead._begun.items() if not begun.running())
+    failures: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            ahead(waited_for, repository.read(waited_for))
+        except EngineError as error:
+            failures.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while waited_for in ahead._begun:
+        time.sleep(0.001)
+    ahead.close()
+    waiting.join(20)
+    go_on.set()
+    ahead._pool.shutdown(wait=True)
+    assert "loading was given up" in str(failures[0])
+    assert len(load.asked) == 2  # those that had been begun
+    assert ahead._begun == {}
+
+
+def test_repository_that_cannot_be_listed_is_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: ModelRepository) -> list[VersionFolder]:
+        raise PermissionError(13, "Permission denied")
+
+    folder, load = publish(tmp_path), _Loader()
+    monkeypatch.setattr(ModelRepository, "versions", refuse)
+    ahead = Ahead(load, ModelRepository(tmp_path))
+    ahead(folder, ModelRepository(tmp_path).read(folder))
+    assert load.asked == ["cups"]
