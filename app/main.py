@@ -46,9 +46,9 @@ def create_app(
     """The ASGI application. Models load once its lifespan begins; `on_first_load` is told when they have.
 
     `load_engine`, its number of `lanes` and what makes it `give_up` what nobody has asked it for yet stand in for the
-    engine of the settings. `load_before_serving` takes no
-    connection until the models have loaded, for a process beside which others answer. `spans` stands in for what
-    OTEL_* asks for. Raises `EngineError` where the engine can't be had, and `KeysError` where API_KEYS can't be read.
+    engine of the settings. `load_before_serving` takes no connection until the models have loaded, for a process beside
+    which others answer. `spans` stands in for what OTEL_* asks for. Raises `EngineError` where the engine can't be had,
+    and `KeysError` where API_KEYS can't be read.
     """
     if load_engine is None:
         load_engine, lanes, give_up = engines.chosen(settings)

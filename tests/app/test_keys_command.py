@@ -57,6 +57,15 @@ def test_key_that_nobody_saw_is_not_kept(
     assert [entry.name for entry in tmp_path.iterdir()] == ["keys"]
 
 
+def test_key_is_not_kept_where_there_is_no_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)  # as Python has it after `>&-`
+    assert run(["new", "web", "--file", str(tmp_path / "keys")], None) == 1
+    assert capsys.readouterr().err == "error: the output can't be written: it is closed\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_list_prints_names_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "keys"
     for name in ("web", "mobile"):

@@ -34,11 +34,10 @@ class Ahead:
         begun = self._begun.pop(folder, None)
         if begun is not None:
             try:
-                return begun.result()
+                if begun.exception() is None:  # what is wrong is said when it is loaded as any later version is
+                    return begun.result()
             except CancelledError:
                 raise EngineError(f"{folder.path}: loading was given up, since the service stops") from None
-            except Exception:  # noqa: S110  it is said when this one is loaded as any later version is
-                pass
         return self._load_engine(folder, manifest)
 
     def close(self) -> None:

@@ -119,8 +119,7 @@ def prove(engine: Engine, folder: VersionFolder, manifest: Manifest, max_batch_s
 
 def complete(engine: Engine, folder: VersionFolder, manifest: Manifest) -> None:
     """Have the engine load the rest, which proves itself as well. Raises `EngineError`."""
-    check = _check(engine, folder, manifest)
-    engine.load_rest(lambda infer: check(infer, 1))
+    engine.load_rest(lambda infer: _check(engine, folder, manifest)(infer, 1))
 
 
 def _check(engine: Engine, folder: VersionFolder, manifest: Manifest) -> Callable[[Infer, int], None]:
