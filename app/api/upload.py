@@ -6,8 +6,7 @@ The limit holds while the body streams in: what exceeds it is refused at that mo
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -55,27 +54,31 @@ class BodyBudget:
         self._max_total_bytes = max_total_bytes
         self.used_bytes = 0
 
-    @contextmanager
-    def account(self, share: float = 1.0) -> Iterator[Take]:
-        """Yields what counts the pieces of one body, and gives them back at the end.
+    def account(self, share: float = 1.0) -> "_Account":
+        """A block that yields what counts the pieces of one body, which are given back at its end.
 
         It raises `QueueFull` where that share of the memory is used.
         """
-        taken = 0
-        limit = int(share * self._max_total_bytes)
+        return _Account(self, int(share * self._max_total_bytes))
 
-        def take(n_bytes: int) -> None:
-            nonlocal taken
-            if self.used_bytes + n_bytes > limit:
-                message = f"{self.used_bytes:,} bytes of uploads are in memory, the limit is {limit:,}"
-                raise QueueFull(message, retry_after_s=1)
-            self.used_bytes += n_bytes
-            taken += n_bytes
 
-        try:
-            yield take
-        finally:
-            self.used_bytes -= taken
+class _Account:
+    def __init__(self, budget: BodyBudget, limit: int) -> None:
+        self._budget, self._limit = budget, limit
+        self._taken = 0
+
+    def __enter__(self) -> Take:
+        return self._take
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.used_bytes -= self._taken
+
+    def _take(self, n_bytes: int) -> None:
+        if self._budget.used_bytes + n_bytes > self._limit:
+            message = f"{self._budget.used_bytes:,} bytes of uploads are in memory, the limit is {self._limit:,}"
+            raise QueueFull(message, retry_after_s=1)
+        self._budget.used_bytes += n_bytes
+        self._taken += n_bytes
 
 
 @dataclass

@@ -113,18 +113,12 @@ async def begun(
     registry: Registry = state.registry
     live = registry.get(model, version, label)
     (live.explainer if explaining else live.batcher).check_room()
-    async with _until(settings) as deadline:
-        with live.batcher.hold(), bodies.account(0.5 if explaining else 1.0) as take:
-            yield Work(request, settings, state.pipeline, live, deadline, take)
-
-
-@asynccontextmanager
-async def _until(settings: Settings) -> AsyncIterator[float]:
-    """The deadline of a request that has just arrived, as a time of `time.monotonic`; enforced on the block."""
     timeout_s = settings.request_timeout_ms / 1000
+    deadline = time.monotonic() + timeout_s
     try:
         async with asyncio.timeout(timeout_s):
-            yield time.monotonic() + timeout_s
+            with live.batcher.hold(), bodies.account(0.5 if explaining else 1.0) as take:
+                yield Work(request, settings, state.pipeline, live, deadline, take)
     except TimeoutError as error:
         raise DeadlinePassed(f"no answer within {settings.request_timeout_ms:g} ms of the request's arrival") from error
 

@@ -77,7 +77,7 @@ class Decode:
     def _decode_into(self, pixels: np.ndarray, read: Callable[[], bytes]) -> tuple[str, str]:
         """Code and message of what is wrong with the picture, empty where nothing is."""
         try:
-            with in_our_words():
+            with in_our_words:
                 pixels[:] = load_image(read(), self.spec, self.max_pixels)
         except StorageError:
             raise

@@ -8,11 +8,10 @@ that fails is tried again image by image, so that a poisonous image fails alone;
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,7 @@ from app.inference.engines.base import Engine, Images, Infer, Probabilities, bat
 _SMOOTHING = 0.1  # weight of the newest batch in the running mean of seconds per image
 
 
-@dataclass(frozen=True)
-class Inference:
+class Inference(NamedTuple):
     """The probabilities float32 [C] of one image, and how long it waited and was computed, in seconds."""
 
     probabilities: npt.NDArray[np.float32]
@@ -39,8 +37,7 @@ class BatchObserver(Protocol):
     def __call__(self, size: int, *, failed: bool) -> None: ...
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     image: Images
     deadline: float
     queued_at: float
@@ -48,6 +45,24 @@ class _Waiting:
 
 
 Answer = tuple[_Waiting, Inference | InferenceFailed]
+
+
+class _Blocks:
+    """A context that any number of blocks may be in at once; `none` is set where none is."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.none = asyncio.Event()
+        self.none.set()
+
+    def __enter__(self) -> None:
+        self.count += 1
+        self.none.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+        if self.count == 0:
+            self.none.set()
 
 
 class Batcher:
@@ -76,11 +91,8 @@ class Batcher:
         self._clock = clock
         self._waiting: dict[asyncio.Future[Inference], _Waiting] = {}  # in the order of arrival
         self._changed = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._seconds_per_image = 0.0
-        self.under_way = 0
-        self._held = 0
+        self._places, self._holds = _Blocks(), _Blocks()
         self._computing: set[asyncio.Task[list[Answer]]] = set()
         self._worker = asyncio.create_task(self._work(), name="batcher")
 
@@ -89,34 +101,25 @@ class Batcher:
         """Images that wait for the engine."""
         return len(self._waiting)
 
+    @property
+    def under_way(self) -> int:
+        """Images that hold a place."""
+        return self._places.count
+
     def check_room(self) -> None:
         """Raises `QueueFull` where there is no place for an image."""
         if self.under_way >= self._queue_size:
             retry_after_s = max(1, math.ceil(self.under_way * self._seconds_per_image))
             raise QueueFull(f"{self.under_way} images are under way, the limit is {self._queue_size}", retry_after_s)
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """Keep the version from closing, for a request whose images are yet to come."""
-        self._held += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._held -= 1
-            if self._held == 0:
-                self._idle.set()
+        return self._holds
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
+    def admit(self) -> AbstractContextManager[None]:
         """Hold a place for one image. Raises `QueueFull` at once where there is none."""
         self.check_room()
-        with self.hold():
-            self.under_way += 1
-            try:
-                yield
-            finally:
-                self.under_way -= 1
+        return self._places
 
     async def submit(self, image: Images, deadline: float) -> Inference:
         """Wait for the probabilities of uint8 [H, W, 3]. `deadline` is a time of the batcher's clock.
@@ -134,7 +137,9 @@ class Batcher:
 
     async def close(self) -> None:
         """Answer all that is under way, then stop."""
-        await self._idle.wait()
+        while self._holds.count or self._places.count:
+            await self._holds.none.wait()
+            await self._places.none.wait()
         tasks = (self._worker, *self._computing)  # what is still being computed is for callers who have left
         for task in tasks:
             task.cancel()

@@ -5,15 +5,14 @@ decoded on the spot: the way to a thread and back takes longer.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import TooManyPixels, UnreadableImage, UnsupportedMediaType
+from app.errors import DemitasseError, TooManyPixels, UnreadableImage, UnsupportedMediaType
 from app.inference.engines.base import Images
 from app.inference.overlay import overlay
 from app.inference.turns import Turns
@@ -30,6 +29,12 @@ _THUMBNAIL_FORMATS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _THUMBNAIL_BYTES = 8192
 _THUMBNAIL_PIXELS = 128 * 128
 
+_OURS: dict[type[BaseException] | None, type[DemitasseError]] = {
+    preprocess.UnreadableImage: UnreadableImage,
+    preprocess.UnsupportedImage: UnsupportedMediaType,
+    preprocess.TooManyPixels: TooManyPixels,
+}
+
 
 class Decoder:
     def __init__(self, threads: int, max_pixels: int) -> None:
@@ -43,7 +48,7 @@ class Decoder:
 
         Raises `UnreadableImage`, `UnsupportedMediaType` or `TooManyPixels`.
         """
-        with in_our_words():
+        with in_our_words:
             if len(data) <= _THUMBNAIL_BYTES and data.startswith(_THUMBNAIL_FORMATS):
                 image = preprocess.open_image(data, self._max_pixels)
                 if image.width * image.height <= _THUMBNAIL_PIXELS:
@@ -52,12 +57,12 @@ class Decoder:
 
     async def look(self, data: bytes, spec: InputSpec, model: str = "") -> tuple[Images, Box]:
         """As `decode`, and the part of the upright picture that this is."""
-        with in_our_words():
+        with in_our_words:
             return await self._to_explain(model, _look, data, spec, self._max_pixels)
 
     async def overlay(self, data: bytes, heat: npt.NDArray[np.float32], region: Box, model: str = "") -> bytes:
         """PNG of the upright picture with heat float32 [h, w], from 0 to 1, over its `region`. Raises as `decode`."""
-        with in_our_words():
+        with in_our_words:
             return await self._to_explain(model, overlay, data, heat, region, self._max_pixels)
 
     async def _to_explain(self, model: str, work: Callable[[*Given], Result], *given: *Given) -> Result:
@@ -78,14 +83,15 @@ def _look(data: bytes, spec: InputSpec, max_pixels: int) -> tuple[Images, Box]:
     return preprocess.to_pixels(image, spec), preprocess.seen(image, spec)
 
 
-@contextmanager
-def in_our_words() -> Iterator[None]:
-    """What `models.preprocess` raises, as the errors that all answers are made of."""
-    try:
-        yield
-    except preprocess.UnreadableImage as error:
-        raise UnreadableImage(str(error)) from error
-    except preprocess.UnsupportedImage as error:
-        raise UnsupportedMediaType(str(error)) from error
-    except preprocess.TooManyPixels as error:
-        raise TooManyPixels(str(error)) from error
+class _InOurWords:
+    """What `models.preprocess` raises in the block, as the errors that all answers are made of."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        ours = _OURS.get(kind)
+        if ours is not None:
+            raise ours(str(error)) from error
+
+
+in_our_words = _InOurWords()

@@ -1,10 +1,7 @@
 """The path of one image, as three calls: decode, submit, rank."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +15,7 @@ from models.manifest import Manifest
 from models.preprocess import Box
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Seconds that each stage took."""
 
     decode_s: float
@@ -80,19 +76,21 @@ class Pipeline:
         """PNG of the picture with heat float32 [h, w], from 0 to 1, laid over what the model saw."""
         return await self._decoder.overlay(data, heat, region, manifest.name)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator["Stopwatch"]:
-        """Tells the observer how long the block took; so does what it yields."""
-        watch = Stopwatch()
-        yield watch
-        watch.stop()
-        self._observe(name, watch.seconds)
+    def stage(self, name: str) -> "Stage":
+        """Tells the observer how long the block took, unless it failed; so does what it yields."""
+        return Stage(name, self._observe)
 
 
-class Stopwatch:
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
+class Stage:
+    def __init__(self, name: str, observe: StageObserver) -> None:
+        self._name, self._observe = name, observe
         self.seconds = 0.0
 
-    def stop(self) -> None:
-        self.seconds = time.perf_counter() - self._started
+    def __enter__(self) -> "Stage":
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self.seconds = time.perf_counter() - self._started
+            self._observe(self._name, self.seconds)

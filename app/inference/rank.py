@@ -1,6 +1,7 @@
 """Probabilities to labels: the top k, whether the first can be relied on, and the set that holds the true one."""
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -8,15 +9,13 @@ import numpy.typing as npt
 from models.manifest import Manifest
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     label: str
     class_id: int
     confidence: float
 
 
-@dataclass(frozen=True)
-class Ranking:
+class Ranking(NamedTuple):
     """`reliable` and `prediction_set` are None where the manifest has no figure for them."""
 
     predictions: tuple[Prediction, ...]
@@ -26,15 +25,14 @@ class Ranking:
 
 def rank(probabilities: npt.NDArray[np.float32], manifest: Manifest, top_k: int) -> Ranking:
     """`probabilities` is float32 [C]. Equal ones are ordered by class id."""
-    order = np.argsort(-probabilities, kind="stable")
-    ordered = probabilities[order]
-    labels = manifest.labels
-    best = zip(order[:top_k].tolist(), ordered[:top_k].tolist(), strict=True)
-    predictions = tuple(Prediction(labels[class_id].name, class_id, confidence) for class_id, confidence in best)
+    order = (-probabilities).argsort(kind="stable")
+    ids, confidences = order.tolist(), probabilities[order].tolist()
+    names = [manifest.labels[class_id].name for class_id in ids[:top_k]]
+    predictions = tuple(map(Prediction, names, ids, confidences))
     abstention, conformal = manifest.decision.abstention, manifest.decision.conformal
-    reliable = None if abstention is None else bool(ordered[0] >= abstention.threshold)
+    reliable = None if abstention is None else bool(probabilities[ids[0]] >= abstention.threshold)  # in float32, both
     prediction_set = None
     if conformal is not None:
-        size = np.count_nonzero(1.0 - ordered.astype(np.float64) <= conformal.quantile)
-        prediction_set = tuple(labels[class_id].name for class_id in order[:size].tolist())
+        size = bisect_right(confidences, conformal.quantile, key=lambda confidence: 1.0 - confidence)
+        prediction_set = tuple(manifest.labels[class_id].name for class_id in ids[:size])
     return Ranking(predictions, reliable, prediction_set)
