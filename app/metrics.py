@@ -53,13 +53,19 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._stage = cache(self.stage_seconds.labels)  # looking one up takes as long as observing
+        # Looking one up takes as long as observing
+        self._stage = cache(self.stage_seconds.labels)
+        self._answered, self._answer_seconds = cache(self.requests.labels), cache(self.request_seconds.labels)
         self.batch_size = Histogram(
             "demitasse_batch_size_images", "Images in a batch", ("model",), buckets=_BATCH_SIZES, registry=self.registry
         )
         self.batch_failures = Counter(
             "demitasse_batch_failures", "Batches that the engine failed on", ("model",), registry=self.registry
         )
+
+    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._answered(route, method, str(status)).inc()
+        self._answer_seconds(route).observe(seconds)
 
     def observe_stage(self, stage: str, seconds: float, ended_s: float = 0.0) -> None:  # noqa: ARG002  for traces
         self._stage(stage).observe(seconds)

@@ -41,8 +41,7 @@ class RequestLog:
         # The route's template, never the path itself: paths are the callers' and without end
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self.metrics.requests.labels(route, method, str(status)).inc()
-        self.metrics.request_seconds.labels(route).observe(seconds)
+        self.metrics.observe_request(route, method, status, seconds)
         key = scope["state"].get(KEY_STATE)
         if key is not None:
             self.metrics.key_requests.labels(key, str(status)).inc()

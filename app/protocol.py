@@ -10,6 +10,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.refusal import GATE
+from app.api.work import GONE
 
 Gate = Callable[[Scope], Response | None]
 
@@ -31,6 +32,7 @@ class GatedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = _Parser(self)
+        self._gone: asyncio.Future[None] = self.loop.create_future()
 
     def data_received(self, data: bytes) -> None:
         """A head that does not end is refused: it would fill the memory, and joining its pieces hold up everybody."""
@@ -68,6 +70,7 @@ class GatedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[GONE] = self._gone  # type: ignore[literal-required]  # servers may add keys of their own
         self._unfinished_head, self._head_bytes = self.headers, 0
 
     def on_headers_complete(self) -> None:
@@ -119,6 +122,8 @@ class GatedProtocol(HttpToolsProtocol):
         self._stop_waiting_for_reader()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        if not self._gone.done():
+            self._gone.set_result(None)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         refusal = self._refusal(cycle)

@@ -6,6 +6,7 @@ with a query.
 """
 
 import re
+from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -48,6 +49,7 @@ class DirectPredict:
         await response(scope, receive, send)
 
 
+@lru_cache(maxsize=64)  # callers have few, and each is asked for twice
 def plain_query(query: bytes) -> tuple[str | None, int | None, int | None] | None:
     """Model, version and top_k; None where the query has anything else, a key twice, or needs decoding."""
     found: dict[str, bytes] = {}

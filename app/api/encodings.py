@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from app.errors import MalformedBody, UnsupportedEncoding
 
-IDENTITY = "identity"
+IDENTITY = b"identity"
 
 _INFLATED = ("gzip", "x-gzip", "deflate")
 _EITHER_FORMAT = 32 + zlib.MAX_WBITS  # that of gzip or that of zlib, which HTTP calls deflate

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.api import upload
 from app.api.accept import preferred
 from app.api.predict import ERRORS, IMAGE_BODY, LabelQuery, ModelQuery, VersionQuery, each_once, timing_of
-from app.api.schemas import ExplainBody, RegionBody, error_responses
+from app.api.schemas import ExplainBody, RegionBody, TimingBody, error_responses
 from app.api.work import Work, begun, unless_disconnected
 from app.errors import InvalidParameter, Unimplemented
 from app.inference.engines.base import TOP_CLASS
@@ -82,7 +82,7 @@ def _body(explained: Explained, class_id: int, heat: Heatmap, region: Box, timin
         method=METHOD,
         heatmap=[[round(value, 4) for value in row] for row in heat.tolist()],
         region=RegionBody(**{side: round(place, 6) for side, place in region._asdict().items()}),
-        timing_ms=timing_of(timing),
+        timing_ms=TimingBody(**timing_of(timing)),
     )
 
 

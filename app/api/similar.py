@@ -59,7 +59,7 @@ async def similar(
         version=live.folder.version,
         request_id=request.state.request_id,
         neighbours=[_neighbour(each) for each in found],
-        timing_ms=SearchTimingBody(**dict(timing_of(timing)), search=round(search_s * 1000, 3)),
+        timing_ms=SearchTimingBody(**timing_of(timing), search=round(search_s * 1000, 3)),
     )
     return Response(body.model_dump_json(), media_type="application/json")
 

@@ -143,10 +143,9 @@ def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
 
 async def read_body(request: Request, max_bytes: int, take: Take = _uncounted) -> bytes:
     """The body as it is. `take` is told of each piece. Raises `DemitasseError`s."""
-    body = bytearray()
-    async for chunk in _chunks(request, max_bytes, take):
-        body += chunk
-    return bytes(body)
+    pieces: list[bytes] = []
+    await _receive(request, max_bytes, take, pieces.append)
+    return b"".join(pieces)
 
 
 async def _read_parts(
@@ -158,8 +157,7 @@ async def _read_parts(
     collector = _PartCollector(max_parts)
     try:
         parser = MultipartParser(boundary, collector.callbacks())
-        async for chunk in _chunks(request, max_bytes, take):
-            parser.write(chunk)
+        await _receive(request, max_bytes, take, parser.write)
         parser.finalize()
     except FormParserError as error:
         raise MalformedBody(f"the multipart body is malformed: {error}") from error
@@ -168,26 +166,27 @@ async def _read_parts(
     return collector.parts
 
 
-async def _chunks(request: Request, max_bytes: int, take: Take) -> AsyncIterator[bytes]:
-    """The body's pieces as they arrive, as long as their sum, announced or real, is within the limit.
+async def _receive(request: Request, max_bytes: int, take: Take, into: Callable[[bytes], object]) -> None:
+    """Hand on the body's pieces as they arrive, as long as their sum, announced or real, is within the limit.
 
     Those of a compressed body are what it holds.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
+    headers = dict(request.scope["headers"])
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced) > max_bytes:
         raise BodyTooLarge(f"the body has {int(announced):,} bytes, the limit is {max_bytes:,}")
     received = 0
     pieces: AsyncIterator[bytes] = request.stream()
-    encoding = request.headers.get("content-encoding", IDENTITY).strip().lower()
+    encoding = headers.get(b"content-encoding", IDENTITY).strip().lower()
     if encoding != IDENTITY:
-        pieces = decoded(pieces, encoding)
+        pieces = decoded(pieces, encoding.decode("latin-1"))
     try:
-        async for chunk in pieces:
-            received += len(chunk)
+        async for piece in pieces:
+            received += len(piece)
             if received > max_bytes:
                 raise BodyTooLarge(f"the body has more than {max_bytes:,} bytes, which is the limit")
-            take(len(chunk))
-            yield chunk
+            take(len(piece))
+            into(piece)
     except ClientDisconnect as error:
         raise ClientDisconnected("the caller left before the body was complete") from error
 

@@ -18,6 +18,8 @@ from app.inference.rank import Ranking
 from app.registry import LiveVersion, Registry
 from app.settings import Settings
 
+GONE = "demitasse.gone"  # in a request's scope: a future that is done once its caller has left
+
 Result = TypeVar("Result")
 Picture = bytes | npt.NDArray[np.uint8]
 Inferred = tuple[npt.NDArray[np.float32], Timing]
@@ -141,7 +143,9 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result
             left = True
             task.cancel()
 
-    gone = asyncio.ensure_future(request.receive())
+    # A task that only waits for a message takes longer than a callback: it is for servers that have no such future
+    known: asyncio.Future[Any] | None = request.scope.get(GONE)
+    gone = asyncio.ensure_future(request.receive()) if known is None else known
     gone.add_done_callback(leave)
     try:
         return await work
@@ -151,4 +155,6 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result
         raise
     finally:
         over = True
-        gone.cancel()
+        gone.remove_done_callback(leave)
+        if known is None:
+            gone.cancel()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.refusal import GATE
+from app.api.work import GONE
 from app.protocol import GatedProtocol
 
 Read = Callable[..., Awaitable[tuple[int, dict[bytes, bytes], bytes]]]
@@ -237,7 +238,7 @@ def test_caller_that_reads_slowly_is_waited_for() -> None:
 
     config = uvicorn.Config(_Site(), http=GatedProtocol, ws="none", log_config=None)
     config.load()
-    loop: Any = SimpleNamespace(call_later=call_later)
+    loop: Any = SimpleNamespace(call_later=call_later, create_future=lambda: None)
     made = GatedProtocol(config, uvicorn.Server(config).server_state, {}, loop)
     transport: Any = SimpleNamespace(
         get_extra_info=lambda _: None, get_write_buffer_size=lambda: unread[0], abort=lambda: left.append(True)
@@ -249,6 +250,24 @@ def test_caller_that_reads_slowly_is_waited_for() -> None:
         assert not left
     timers[-1]()
     assert left
+
+
+async def test_request_is_told_that_its_caller_has_left_and_no_earlier() -> None:
+    scopes: list[Any] = []
+
+    class Keeping(_Site):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            scopes.append(scope)
+            await super().__call__(scope, receive, send)
+
+    async with _connected(Keeping()) as (writer, read):
+        for _ in range(2):
+            writer.write(_ROOM)
+            assert (await read())[0] == 200
+            assert not scopes[-1][GONE].done()
+        writer.close()
+        await asyncio.wait_for(asyncio.shield(scopes[-1][GONE]), 10)
+    assert len(scopes) == 2
 
 
 async def test_tunnel_to_elsewhere_is_refused() -> None:

@@ -1,8 +1,9 @@
 """Several pictures of one request: all are answered, or the first error is told and no place stays taken."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from fastapi import Request
 
-from app.api.work import Work, begun, unless_disconnected
+from app.api.work import GONE, Work, begun, unless_disconnected
 from app.errors import ClientDisconnected, DeadlinePassed, DemitasseError, InvalidParameter, QueueFull
 from app.inference.engines import EngineFactory
 from tests.app.conftest import FakeEngine, HeldEngine, Served, png, publish, serving, until
@@ -46,6 +47,16 @@ async def _working(
             await work.body()
             yield served, work
         assert (served.batcher.under_way, served.app.state.bodies.used_bytes) == (0, 0)
+
+
+async def _read(server: str) -> tuple[Request, Callable[[], None]]:
+    """A request whose body has been read, and what makes its caller leave: our server has a future for it."""
+    caller, scope = _Caller(), {"type": "http"}
+    await caller.receive()
+    if server == "another":
+        return Request(scope, caller.receive), caller.leaving.set
+    gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    return Request(scope | {GONE: gone}, caller.receive), partial(gone.set_result, None)
 
 
 async def test_files_and_pixels_are_answered_in_order(tmp_path: Path) -> None:
@@ -112,34 +123,40 @@ async def test_deadline_holds_for_the_whole_block(tmp_path: Path) -> None:
                 served.engine.let()
 
 
-async def test_caller_that_leaves_is_told_apart_from_a_request_that_is_cancelled() -> None:
-    caller, task = _Caller(), asyncio.current_task()
+@pytest.mark.parametrize("server", ["ours", "another"])
+async def test_caller_that_leaves_is_told_apart_from_a_request_that_is_cancelled(server: str) -> None:
+    request, leave = await _read(server)
+    task = asyncio.current_task()
     assert task is not None
-    await caller.receive()
-    caller.leaving.set()
+    leave()
     with pytest.raises(ClientDisconnected):
-        await unless_disconnected(Request({"type": "http"}, caller.receive), asyncio.sleep(20))
+        await unless_disconnected(request, asyncio.sleep(20))
     assert task.cancelling() == 0  # or the deadline around it would take the next one for its own
 
+    request, _ = await _read(server)
     with pytest.raises(asyncio.CancelledError):
         task.cancel()
-        await unless_disconnected(Request({"type": "http"}, caller.receive), asyncio.sleep(20))
+        await unless_disconnected(request, asyncio.sleep(20))
     assert task.uncancel() == 0
 
 
-async def test_caller_that_leaves_while_its_answer_comes_has_nothing_cancelled_later() -> None:
-    loop, caller = asyncio.get_running_loop(), _Caller()
-    await caller.receive()
+@pytest.mark.parametrize("server", ["ours", "another"])
+async def test_caller_that_leaves_while_its_answer_comes_has_nothing_cancelled_later(server: str) -> None:
+    request, leave = await _read(server)
+    loop = asyncio.get_running_loop()
     answer: asyncio.Future[int] = loop.create_future()
 
     async def work() -> int:
         return await answer
 
     def answer_then_leave() -> None:  # the answer is there in the turn of the loop in which the caller is found gone
-        loop.call_soon(answer.set_result, 7)
-        caller.leaving.set()
+        if server == "ours":
+            answer.set_result(7)
+        else:
+            loop.call_soon(answer.set_result, 7)
+        leave()
 
     loop.call_later(0.01, answer_then_leave)
-    assert await unless_disconnected(Request({"type": "http"}, caller.receive), work()) == 7
+    assert await unless_disconnected(request, work()) == 7
     for _ in range(5):
         await asyncio.sleep(0)
