@@ -148,10 +148,4 @@ def declare(document: dict[str, Any], *, required: bool) -> None:
                 operation["security"] = []
             elif required and "default" not in operation["responses"]:
                 for status in (401, 429):
-                    operation["responses"].setdefault(str(status), _refused(status))
-
-
-def _refused(status: int) -> dict[str, Any]:
-    (response,) = error_responses(status).values()
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{response['model'].__name__}"}}}
-    return {"description": response["description"], "content": content}
+                    operation["responses"].setdefault(str(status), error_responses(status)[status])

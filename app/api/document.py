@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from app.api.schemas import ErrorBody
+
 _EXAMPLES = Path(__file__).with_name("examples.json")
 _NAMED = "#/components/schemas/{model}"
 _BINARY = {"type": "string", "format": "binary"}
@@ -35,7 +37,7 @@ def binary(*media_types: str) -> dict[str, Any]:
 
 def json_of(model: type[BaseModel], example: Any) -> dict[str, Any]:
     """The content of a body in JSON."""
-    return {"application/json": {"schema": model.model_json_schema(ref_template=_NAMED), "example": example}}
+    return {"application/json": {"schema": _schema(model), "example": example}}
 
 
 def taking(*contents: dict[str, Any], required: bool = True) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def taking(*contents: dict[str, Any], required: bool = True) -> dict[str, Any]:
 def complete(document: dict[str, Any]) -> None:
     """Add to a document what is ours. Routes that it does not have keep their examples to themselves."""
     schemas = document["components"]["schemas"]
+    _named(_schema(ErrorBody), schemas)
     examples = json.loads(_EXAMPLES.read_bytes())
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -58,6 +61,10 @@ def complete(document: dict[str, Any]) -> None:
                 if status in operation["responses"]:  # 401 only where a key is needed
                     content = operation["responses"][status]["content"]["application/json"]
                     content["examples"] = {name: {"value": body} for name, body in bodies.items()}
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema(ref_template=_NAMED)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
