@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.manifest import DatasetRecord, Label, SplitRecord
+from models.manifest import DatasetRecord, Label, Manifest, SplitRecord
 
 # Splits stay the same for every seed of training, so that held-out data never leaks from one run into the next
 _SPLIT_SEED = 20_240_101
@@ -67,3 +67,16 @@ def split(dataset: Dataset, validation: int, calibration: int, decision: int) ->
     parts = np.split(order, np.cumsum([validation, calibration, decision]))
     taken = [Split(dataset.train.images[part], dataset.train.classes[part]) for part in map(np.sort, parts)]
     return Splits(train=taken[3], validation=taken[0], calibration=taken[1], decision=taken[2], test=dataset.test)
+
+
+def held_out(manifest: Manifest) -> tuple[int, int, int]:
+    """How many pictures the recipe of a version held out by `split`. Raises `DataError` where it did so otherwise."""
+    recorded = manifest.provenance.dataset
+    sizes = {} if recorded is None else {name: part.n for name, part in recorded.splits.items()}
+    try:
+        return sizes["validation"], sizes["calibration"], sizes["decision"]
+    except KeyError as error:
+        how = "a new run does it" if sizes else "it was trained elsewhere"
+        raise DataError(
+            f"{manifest.name} can't be calibrated again, as versions of recipes that train a whole network can: {how}"
+        ) from error

@@ -149,6 +149,30 @@ def test_what_was_held_out_must_be_known_to_calibrate_again(
     with pytest.raises(DataError, match=r"quarters, made up is not what .*/minute/1 was trained on"):
         recalibrate(repository, folder, mirrored)
     _edit(repository, "provenance", dataset=None)
-    with pytest.raises(DataError, match="it comes from no recipe that holds pictures out"):
+    with pytest.raises(DataError, match=r"can't be calibrated again, .* it was trained elsewhere"):
         recalibrate(repository, folder, minute.dataset)
     assert len(repository.versions()) == 1
+
+
+def test_of_a_head_on_a_backbone_it_is_said_at_once_that_it_is_not_calibrated_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["export", "caltech101", "--recalibrate", "--data", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "caltech101 can't be calibrated again" in said
+    assert "a new run does it" in said
+
+
+def test_where_views_may_be_averaged_in_another_way_it_is_said_what_helps(
+    minute: SimpleNamespace, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = minute.manifest.provenance.settings | {"views": 2}
+    _edit(repository, "provenance", settings=settings)
+
+    def blind(network: keras.Model, _: int) -> keras.Model:
+        network.layers[-1].set_weights([0 * weights for weights in network.layers[-1].get_weights()])
+        return network
+
+    monkeypatch.setattr(views, "stacked", blind)
+    with pytest.raises(ExportError, match="and not published; with --recalibrate, it may be"):
+        reexport(repository, repository.find("minute"))

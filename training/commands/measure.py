@@ -46,7 +46,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     manifest = repository.read(folder)
     repository.verify(folder, manifest)
     if options.photos is None:
-        dataset = known_dataset(manifest, options.data)
+        dataset = known_dataset(manifest, options.data, "give pictures to measure it on with --photos FOLDER")
         test, source = dataset.test, f"{dataset.source}, test"
     with without_native_chatter():
         from training import evaluate
@@ -61,8 +61,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         say(json.dumps(metric.model_dump()))
 
 
-def known_dataset(manifest: Manifest, data_path: Path | None) -> "Dataset":
-    """The data set that a version was trained on. Raises `DataError` where it is none that recipes know."""
+def known_dataset(
+    manifest: Manifest, data_path: Path | None, otherwise: str = "its pictures can't be had"
+) -> "Dataset":
+    """The data set that a version was trained on. Raises `DataError` where it is none that recipes know.
+
+    `otherwise` says in the error what there is to do about that.
+    """
     from training.recipe import DatasetName
     from training.splits import DataError
 
@@ -70,7 +75,7 @@ def known_dataset(manifest: Manifest, data_path: Path | None) -> "Dataset":
     known = "" if record is None else record.name
     if known not in get_args(DatasetName):
         what = "without a data set" if record is None else f"with {record.source}, which is no data set known here"
-        raise DataError(f"{manifest.name} was published {what}; give pictures to measure it on with --photos FOLDER")
+        raise DataError(f"{manifest.name} was published {what}; {otherwise}")
     with without_native_chatter():  # a mistaken name need not wait for TensorFlow
         from training import data
     return data.load(known, data_path, manifest.input)

@@ -8,6 +8,7 @@ from models import storage
 from models.quiet import without_native_chatter
 from models.repository import ModelRepository, RepositoryError
 from training.commands.measure import known_dataset
+from training.splits import held_out
 from training.terminal import say
 
 if TYPE_CHECKING:
@@ -85,9 +86,12 @@ def _import_imagenet(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     repository = ModelRepository(options.models)
     folder = repository.find_named(options.model)
-    dataset = (
-        known_dataset(repository.read(folder), options.data) if options.reliability or options.recalibrate else None
-    )
+    dataset = None
+    if options.reliability or options.recalibrate:
+        manifest = repository.read(folder)
+        if options.recalibrate:
+            held_out(manifest)  # said before the data are read
+        dataset = known_dataset(manifest, options.data)
     with without_native_chatter():
         from training import reexport, run
     if dataset is not None and options.recalibrate:
