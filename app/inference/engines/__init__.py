@@ -57,11 +57,11 @@ def lanes(name: EngineName, threads: int) -> int:
 
 
 def resolve_precision(name: EngineName, choice: PrecisionChoice) -> Precision:
-    """What that engine computes in. Imports its library; raises `EngineError` for a precision that it lacks."""
-    if name == "tensorflow":
-        from app.inference.engines import tensorflow
-
-        return tensorflow.resolve_precision(choice)
+    """What that engine computes in. Raises `EngineError` for a precision that it lacks."""
+    if name == "tensorflow":  # whose import takes seconds, and is not needed for this
+        if choice == "bf16":
+            raise EngineError("PRECISION=bf16 needs the OpenVINO engine; TensorFlow computes in f32")
+        return "f32"  # in which the SavedModel was written
     from app.inference.engines import openvino
 
     return openvino.resolve_precision(choice)
@@ -72,14 +72,15 @@ def factory(name: EngineName, precision: PrecisionChoice, threads: int) -> Engin
 
     Imports its library; raises `EngineError` for a precision that it lacks.
     """
+    resolved = resolve_precision(name, precision)
     if name == "tensorflow":
         from app.inference.engines import tensorflow
 
         tensorflow.set_threads(threads)
-        return partial(tensorflow.TensorFlowEngine, precision=tensorflow.resolve_precision(precision))
+        return partial(tensorflow.TensorFlowEngine, precision=resolved)
     from app.inference.engines import openvino
 
-    return partial(openvino.OpenVinoEngine, precision=openvino.resolve_precision(precision), threads=threads)
+    return partial(openvino.OpenVinoEngine, precision=resolved, threads=threads)
 
 
 def _has_gpu() -> bool:

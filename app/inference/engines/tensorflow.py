@@ -20,7 +20,6 @@ from app.inference.engines.base import (
     Probabilities,
     Unexplained,
 )
-from app.settings import PrecisionChoice
 from models.manifest import Manifest, Precision
 from models.quiet import without_native_chatter
 from models.repository import VersionFolder
@@ -108,13 +107,6 @@ def _frozen(model: Any, name: str, outputs: Sequence[str]) -> tuple[_Compute, li
     # Called directly, the converted function takes TensorFlow's slow way from Python
     frozen: _Compute = tf.function(compute, input_signature=list(specs.values())).get_concrete_function()
     return frozen, list(specs)
-
-
-def resolve_precision(precision: PrecisionChoice) -> Precision:
-    """f32, in which the SavedModel was written. Raises `EngineError` for anything else."""
-    if precision == "bf16":
-        raise EngineError("PRECISION=bf16 needs the OpenVINO engine; TensorFlow computes in f32")
-    return "f32"
 
 
 def set_threads(threads: int) -> None:
