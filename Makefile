@@ -27,15 +27,17 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::http::Timeout=20
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
-# Fitting small networks hardly uses a second core, so tests/training runs two files at a time. The others measure what
-# a process does, drive a browser or answer signals, and have the machine to themselves.
+# Two files at a time where one hardly uses a second core: fitting small networks, Ray's jobs, others' tools. The other
+# tests measure what a process does, drive a browser or answer signals, and have the machine to themselves.
+SIDE_BY_SIDE := tests/app/batch tests/contract tests/training tests/deploy tests/models $(wildcard tests/test_*.py)
+
 test:
 	@$(MAKE) --no-print-directory -j3 .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed apt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/training
-	$(BIN)/python -m pytest --ignore tests/training
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE:%=--ignore %)
 
 .venv/.installed-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
