@@ -17,7 +17,7 @@ import numpy as np
 
 from training import history
 from training.history import Epoch
-from training.recipe import AnyRecipe, RecipeError
+from training.recipe import ANY_LENGTH, AnyRecipe, RecipeError
 
 REPORT = "report.html"
 _STATE = "checkpoint.npz"
@@ -84,12 +84,16 @@ def new(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
         again += 1
         folder = root / name / f"{stamp}-{again}"
     folder.mkdir(parents=True)
-    (folder / _RECIPE).write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _write(recipe, folder)
     return Checkpoint(folder)
 
 
 def latest(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
-    """The newest run of the recipe called `name`. Raises `RecipeError` if there is none, or one of other values."""
+    """The newest run of the recipe called `name`, whose values the recipe becomes.
+
+    Raises `RecipeError` if there is none, or one of other values: but for views, and for the number of epochs where
+    none of them depends on it, which may be as few as have been.
+    """
     runs = sorted(path.parent for path in (root / name).glob(f"*/{_RECIPE}"))
     if not runs:
         raise RecipeError(f"there is no run of {name} in {root / name} to resume; start one without --resume")
@@ -98,8 +102,19 @@ def latest(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
     except ValueError as error:
         raise RecipeError(f"{runs[-1] / _RECIPE} is damaged: {error}; start a run without --resume") from error
     now = recipe.model_dump(mode="json")
-    # Views are taken after the last epoch, so they may change
-    if different := [key for key in now if key != "views" and before.get(key) != now[key]]:
+    free = {"views", "epochs"} if now.get("schedule") in ANY_LENGTH else {"views"}  # views come after the last epoch
+    if different := [key for key in now if key not in free and before.get(key) != now[key]]:
         values = ", ".join(f"{key} {before.get(key)!r} instead of {now[key]!r}" for key in different)
         raise RecipeError(f"the run in {runs[-1]} has {values}; resume it with its own values")
+    if before.get("epochs") != now["epochs"]:
+        done = len(figures(runs[-1])) if (runs[-1] / history.FILE).exists() else 0
+        if done > now["epochs"]:
+            raise RecipeError(f"the run in {runs[-1]} has {done} epochs already, more than {now['epochs']}")
+    _write(recipe, runs[-1])
     return Checkpoint(runs[-1])
+
+
+def _write(recipe: AnyRecipe, folder: Path) -> None:
+    aside = folder / f"{_RECIPE}.part"
+    aside.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    aside.replace(folder / _RECIPE)

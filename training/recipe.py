@@ -28,6 +28,8 @@ def _known_architecture(name: str) -> str:
 
 ArchitectureName = Annotated[str, AfterValidator(_known_architecture)]
 
+ANY_LENGTH = ("constant", "plateau")  # schedules in which no epoch depends on how many there are to be
+
 
 class RecipeError(Exception):
     """No such recipe, or one with values that can't work."""

@@ -176,7 +176,7 @@ def test_without_a_run_there_is_nothing_to_resume(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 3}, "has epochs 2 instead of 3; resume it with its own values"),
+        ({"schedule": "cosine"}, "has schedule 'constant' instead of 'cosine'; resume it with its own values"),
         ({"seed": 1, "batch_size": 9}, "has batch_size 8 instead of 9, seed 0 instead of 1;"),
         ({"input": {"height": 5, "width": 4}}, "has input {'height': 4.* instead of {'height': 5"),
     ],
@@ -192,6 +192,30 @@ def test_views_may_change_since_they_are_taken_after_the_last_epoch(tmp_path: Pa
     folder = checkpoint.new(tmp_path, "quick", _recipe()).folder
 
     assert checkpoint.latest(tmp_path, "quick", _recipe(views=6)).folder == folder
+
+
+def _epoch(number: int) -> Epoch:
+    return Epoch(number, 1.0, 0.5, 1.0, 0.5, 0.001, 1.0)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_a_run_may_be_cut_or_go_on_for_longer_where_no_epoch_depends_on_that(tmp_path: Path, schedule: str) -> None:
+    run = checkpoint.new(tmp_path, "quick", _recipe(epochs=5, schedule=schedule))
+    for epochs in (9, 1):
+        changed = _recipe(epochs=epochs, schedule=schedule)
+        assert checkpoint.latest(tmp_path, "quick", changed).folder == run.folder
+        assert Recipe.model_validate_json((run.folder / "recipe.json").read_text()) == changed
+    history.write((_epoch(1), _epoch(2)), run.folder / "history.csv")
+    assert checkpoint.latest(tmp_path, "quick", _recipe(epochs=2, schedule=schedule)).folder == run.folder
+    with pytest.raises(RecipeError, match="has 2 epochs already, more than 1"):
+        checkpoint.latest(tmp_path, "quick", _recipe(epochs=1, schedule=schedule))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_run_whose_rate_falls_to_its_end_has_the_length_it_began_with(tmp_path: Path, schedule: str) -> None:
+    checkpoint.new(tmp_path, "quick", _recipe(epochs=5, schedule=schedule))
+    with pytest.raises(RecipeError, match="has epochs 5 instead of 2; resume it with its own values"):
+        checkpoint.latest(tmp_path, "quick", _recipe(epochs=2, schedule=schedule))
 
 
 def test_transfer_learning_is_resumed_alike(tmp_path: Path) -> None:
