@@ -27,9 +27,9 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::http::Timeout=20
 serve: .venv/.installed-$(EXTRA)
 	@exec $(BIN)/python -m app
 
-# Two files at a time where one hardly uses a second core: fitting small networks, Ray's jobs, others' tools. The other
-# tests measure what a process does, drive a browser or answer signals, and have the machine to themselves.
-SIDE_BY_SIDE := tests/app/batch tests/contract tests/training tests/deploy tests/models $(wildcard tests/test_*.py)
+# Two files at a time where one hardly uses a second core: fitting small networks, others' tools. The other tests measure
+# what a process does, start Ray, drive a browser or answer signals, and have the machine to themselves.
+SIDE_BY_SIDE := tests/contract tests/training tests/deploy tests/models $(wildcard tests/test_*.py)
 
 test:
 	@$(MAKE) --no-print-directory -j3 .venv/.installed-test $(CLIENTS:%=.venv-clients/%/.installed) .venv-deploy/.installed apt
