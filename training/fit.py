@@ -117,12 +117,13 @@ def run_epochs(
     """The epochs that `recorder` has not got yet; returns the figures of all."""
     devices = classifier.distribute_strategy.num_replicas_in_sync
     watched = len(validation[1]) // devices * devices  # Keras fails where one device gets fewer than another
+    at_once = pipeline.evaluation_batch(*validation[0].shape[1:3])
     if (done := len(recorder.history)) < epochs:
         classifier.fit(
             batches,
             steps_per_epoch=steps,
             validation_data=tuple(part[:watched] for part in validation),
-            validation_batch_size=max(1, 256 // devices) * devices,
+            validation_batch_size=max(1, at_once // devices) * devices,
             initial_epoch=done,
             epochs=epochs,
             shuffle=False,  # the pipeline does that itself

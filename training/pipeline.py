@@ -6,6 +6,9 @@ from training.augment import augmenter
 from training.recipe import Recipe
 from training.splits import Split
 
+_MOST_EVALUATED = 256
+_MOST_EVALUATED_PIXELS = 2**22
+
 
 def batches(split: Split, recipe: Recipe, batch_size: int, depth: int, first_epoch: int = 0) -> tf.data.Dataset:
     """Epoch after epoch of (float32 [N, H, W, 3] from 0 to 255, one-hot classes float32 [N, depth]), without end.
@@ -46,6 +49,14 @@ def row_batches(count: int, batch_size: int, seed: int, first_epoch: int) -> tf.
         return rows.map(lambda batch: (batch, epoch))
 
     return tf.data.Dataset.range(first_epoch, 2**31).flat_map(epoch_of_rows)
+
+
+def evaluation_batch(height: int, width: int) -> int:
+    """How many pictures are evaluated at once: 256 small ones, and of large ones no more than four million pixels.
+
+    A layer of 64 channels takes a gigabyte for those in float32, and several are alive at a time.
+    """
+    return max(1, min(_MOST_EVALUATED, _MOST_EVALUATED_PIXELS // (height * width)))
 
 
 def steps(count: int, batch_size: int) -> int:

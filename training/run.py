@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
-from training import architectures, export, provenance, report, views
+from training import architectures, export, pipeline, provenance, report, views
 from training.checkpoint import REPORT, Checkpoint
 from training.conclude import Conclusion, Outputs, conclude
 from training.fit import fit
@@ -74,10 +74,13 @@ def run(
 def measure(network: keras.Model, splits: Splits, source: str) -> tuple[Conclusion, npt.NDArray[np.float32]]:
     """What held-out pictures and those for test say of a network of one or several views, and its logits on test."""
     shape = network.output["logits"].shape
+    at_once = pipeline.evaluation_batch(*network.input_shape[1:3])
     said = f", mean of {shape[1]} views" if len(shape) == 3 else ""
     calibration, decision, test = (
         Outputs(
-            network.predict(part.images, batch_size=256, verbose=0)["logits"], part.classes, f"{source}, {name}{said}"
+            network.predict(part.images, batch_size=at_once, verbose=0)["logits"],
+            part.classes,
+            f"{source}, {name}{said}",
         )
         for part, name in (
             (splits.calibration, "held out for calibration"),

@@ -31,6 +31,13 @@ def _numbers(batches: tf.data.Dataset, count: int) -> list[list[int]]:
     return [images[:, 0, 0, 0].astype(int).tolist() for images, _ in batches.take(count).as_numpy_iterator()]
 
 
+@pytest.mark.parametrize(
+    ("size", "pictures"), [((28, 28), 256), ((32, 32), 256), ((224, 224), 83), ((195, 396), 54), ((4000, 3000), 1)]
+)
+def test_what_is_evaluated_at_once_fits_into_memory(size: tuple[int, int], pictures: int) -> None:
+    assert pipeline.evaluation_batch(*size) == pictures
+
+
 def test_every_picture_is_seen_once_an_epoch_but_for_what_is_left_over() -> None:
     batches = pipeline.batches(_numbered(21), _recipe(), batch_size=8, depth=3)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.special import log_softmax
 
 from models.manifest import InputSpec, Metric
 from models.repository import ModelRepository
-from training import calibrate, checkpoint, evaluate, history, run
+from training import architectures, calibrate, checkpoint, evaluate, history, pipeline, run
 from training.splits import DataError, split
 
 
@@ -121,6 +122,26 @@ def test_a_finished_run_is_published_again_without_training_with_other_views(
     six, one = (_by_name(each.metrics)["negative_log_likelihood"].value for each in (manifest, minute.manifest))
     assert calibrate.negative_log_likelihood(logarithms, test.classes) == pytest.approx(six, abs=2e-3)
     assert abs(six - one) > 5e-3
+
+
+def test_no_more_pictures_are_evaluated_at_once_than_fit_into_memory(
+    minute: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = architectures.build("traut", 16, 16, 4)
+    splits = split(minute.dataset, 20, 130, 400)
+    at_once, predict = [], keras.Model.predict
+
+    def recorded(model: keras.Model, images: np.ndarray, batch_size: int, **rest: Any) -> Any:
+        at_once.append(batch_size)
+        return predict(model, images, batch_size=batch_size, **rest)
+
+    monkeypatch.setattr(keras.Model, "predict", recorded)
+    _, logits = run.measure(network, splits, "all at once")
+    monkeypatch.setattr(pipeline, "_MOST_EVALUATED_PIXELS", 7 * 16 * 16)
+    _, of_few = run.measure(network, splits, "few at once")
+
+    assert at_once == [256] * 3 + [7] * 3
+    np.testing.assert_allclose(of_few, logits, atol=1e-5)
 
 
 def test_the_summary_is_one_line_with_the_figures_and_the_place(minute: SimpleNamespace) -> None:
