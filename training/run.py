@@ -76,9 +76,11 @@ def measure(network: keras.Model, splits: Splits, source: str) -> tuple[Conclusi
     shape = network.output["logits"].shape
     at_once = pipeline.evaluation_batch(*network.input_shape[1:3])
     said = f", mean of {shape[1]} views" if len(shape) == 3 else ""
+    # Alone: what `predict` gives is kept for all pictures, and feature maps of large ones would take gigabytes
+    classifier = keras.Model(network.input, network.output["logits"])
     calibration, decision, test = (
         Outputs(
-            network.predict(part.images, batch_size=at_once, verbose=0)["logits"],
+            classifier.predict(part.images, batch_size=at_once, verbose=0),
             part.classes,
             f"{source}, {name}{said}",
         )

@@ -133,7 +133,9 @@ def test_no_more_pictures_are_evaluated_at_once_than_fit_into_memory(
 
     def recorded(model: keras.Model, images: np.ndarray, batch_size: int, **rest: Any) -> Any:
         at_once.append(batch_size)
-        return predict(model, images, batch_size=batch_size, **rest)
+        found = predict(model, images, batch_size=batch_size, **rest)
+        assert found.shape == (len(images), 4)  # and no feature maps, which would be kept for all pictures
+        return found
 
     monkeypatch.setattr(keras.Model, "predict", recorded)
     _, logits = run.measure(network, splits, "all at once")
