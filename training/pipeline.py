@@ -6,7 +6,6 @@ from training.augment import augmenter
 from training.recipe import Recipe
 from training.splits import Split
 
-_MOST_EVALUATED = 256
 _MOST_EVALUATED_PIXELS = 2**22
 
 
@@ -52,11 +51,8 @@ def row_batches(count: int, batch_size: int, seed: int, first_epoch: int) -> tf.
 
 
 def evaluation_batch(height: int, width: int) -> int:
-    """How many pictures are evaluated at once: 256 small ones, and of large ones no more than four million pixels.
-
-    A layer of 64 channels takes a gigabyte for those in float32, and several are alive at a time.
-    """
-    return max(1, min(_MOST_EVALUATED, _MOST_EVALUATED_PIXELS // (height * width)))
+    """How many pictures are evaluated at once: of four million pixels a layer of 64 channels takes a gigabyte."""
+    return max(1, min(256, _MOST_EVALUATED_PIXELS // (height * width)))
 
 
 def steps(count: int, batch_size: int) -> int:

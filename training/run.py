@@ -79,11 +79,7 @@ def measure(network: keras.Model, splits: Splits, source: str) -> tuple[Conclusi
     # Alone: what `predict` gives is kept for all pictures, and feature maps of large ones would take gigabytes
     classifier = keras.Model(network.input, network.output["logits"])
     calibration, decision, test = (
-        Outputs(
-            classifier.predict(part.images, batch_size=at_once, verbose=0),
-            part.classes,
-            f"{source}, {name}{said}",
-        )
+        Outputs(classifier.predict(part.images, at_once, verbose=0), part.classes, f"{source}, {name}{said}")
         for part, name in (
             (splits.calibration, "held out for calibration"),
             (splits.decision, "held out for decisions"),
