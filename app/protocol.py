@@ -77,6 +77,12 @@ class GatedProtocol(HttpToolsProtocol):
         self._end_of_head()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """Read on, unless the next request waits already: else the end of the connection would not be seen."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
+
     def _should_upgrade(self) -> bool:
         """Of requests for another protocol: uvicorn leaves them alone then, and the parser reads them again."""
         return True

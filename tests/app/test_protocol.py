@@ -270,6 +270,28 @@ async def test_request_is_told_that_its_caller_has_left_and_no_earlier() -> None
     assert len(scopes) == 2
 
 
+async def test_caller_that_leaves_after_a_large_body_is_noticed_while_it_waits_for_its_answer() -> None:
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    size = 200_000  # uvicorn reads nothing more once it holds 64 KiB
+
+    async def site(scope: Any, receive: Any, _send: Any) -> None:
+        request = Request(scope, receive)
+        told.put_nowait(None)
+        told.put_nowait(len(await request.body()))
+        await scope[GONE]
+        told.put_nowait("gone")
+
+    site.gate = lambda _scope: None  # type: ignore[attr-defined]
+    async with _connected(site) as (writer, _):  # type: ignore[arg-type]
+        writer.write(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+        await told.get()
+        await asyncio.sleep(0.05)  # it waits for the body by now
+        writer.write(b"x" * size)
+        assert await asyncio.wait_for(told.get(), 10) == size
+        writer.transport.abort()
+        assert await asyncio.wait_for(told.get(), 10) == "gone"
+
+
 async def test_tunnel_to_elsewhere_is_refused() -> None:
     site = _Site()
     async with _connected(site) as (writer, read):
