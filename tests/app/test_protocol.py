@@ -274,17 +274,16 @@ async def test_caller_that_leaves_after_a_large_body_is_noticed_while_it_waits_f
     told: asyncio.Queue[Any] = asyncio.Queue()
     size = 200_000  # uvicorn reads nothing more once it holds 64 KiB
 
-    async def site(scope: Any, receive: Any, _send: Any) -> None:
-        request = Request(scope, receive)
-        told.put_nowait(None)
-        told.put_nowait(len(await request.body()))
-        await scope[GONE]
-        told.put_nowait("gone")
+    class Waiting(_Site):
+        async def __call__(self, scope: Any, receive: Any, _send: Any) -> None:
+            told.put_nowait("begun")
+            told.put_nowait(len(await Request(scope, receive).body()))
+            await scope[GONE]
+            told.put_nowait("gone")
 
-    site.gate = lambda _scope: None  # type: ignore[attr-defined]
-    async with _connected(site) as (writer, _):  # type: ignore[arg-type]
+    async with _connected(Waiting()) as (writer, _):
         writer.write(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
-        await told.get()
+        assert await asyncio.wait_for(told.get(), 10) == "begun"
         await asyncio.sleep(0.05)  # it waits for the body by now
         writer.write(b"x" * size)
         assert await asyncio.wait_for(told.get(), 10) == size

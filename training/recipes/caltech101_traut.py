@@ -4,7 +4,7 @@ command    python -m training run caltech101-traut
 data       4,584 of the 5,784 training photos of Caltech-101; 200 / 400 / 600 held out for validation / calibration /
            decision; those of its test part for test
 training   Adam at 0.001, batches of 32, 5 epochs, no augmentation, float32: in bfloat16 it did not learn
-hardware   two cores with AVX512, idle: 12.5 minutes an epoch, and 13 to 17 GB of memory
+hardware   two cores with AVX512: 12.5 minutes an epoch, and up to 17 GB of memory
 reached    45.66 % (43.85 % to 47.48 %) on the 2,893 test photos, seed 0; ECE 4.09 %
 expected   47.49 % was reported for it with all 5,784 training photos
 """
