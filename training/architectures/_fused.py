@@ -1,0 +1,108 @@
+"""Keras layers that train sooner on a CPU: the results are Keras's, within rounding, in fewer passes over the data.
+
+Of `cifar10-fast` they save two fifths of a step on two cores with AMX. In inference each is what it says in plain
+operations, so that the exported graph holds nothing of this.
+"""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+_SLOPE = 1.702
+# In bfloat16 oneDNN's gradient of a kernel is slower than products of matrices where maps are at most this large
+_SMALL_MAP = 7
+
+
+def quick_gelu(x: keras.KerasTensor) -> keras.KerasTensor:
+    """x * sigmoid(1.702 x), within 0.021 of GELU (Hendrycks and Gimpel 2016)."""
+    return x * keras.ops.sigmoid(_SLOPE * x)
+
+
+class QuickGelu(layers.Layer):
+    """`quick_gelu`, trained with two loops that XLA compiles instead of eight operations."""
+
+    def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        return _trained_gelu(x) if training else quick_gelu(x)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _trained_gelu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    return _gelu(x), lambda upstream: _gelu_gradient(x, upstream)
+
+
+# Only these loops are compiled, not the network: XLA's convolutions are slower on a CPU than TensorFlow's
+@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+def _gelu(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(quick_gelu(tf.cast(x, tf.float32)), x.dtype)
+
+
+@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+def _gelu_gradient(x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    wide = tf.cast(x, tf.float32)
+    gate = tf.sigmoid(_SLOPE * wide)
+    return tf.cast(tf.cast(upstream, tf.float32) * (gate + _SLOPE * wide * gate * (1.0 - gate)), x.dtype)
+
+
+class FusedBatchNorm(layers.BatchNormalization):
+    """Keras's layer without a scale, trained with TensorFlow's fused operation, which goes over the data once."""
+
+    def call(
+        self, inputs: keras.KerasTensor, training: bool | None = None, mask: keras.KerasTensor | None = None
+    ) -> keras.KerasTensor:
+        if not training:
+            return super().call(inputs, training=False, mask=mask)
+        normalised, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.ones_like(self.beta),
+            offset=self.beta,
+            mean=[],
+            variance=[],
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        for moving, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + of_batch * (1.0 - self.momentum))
+        return normalised
+
+
+class SameConv2D(layers.Conv2D):
+    """Keras's convolution of stride 1, odd kernel and 'same' padding, without bias and activation.
+
+    On small maps in bfloat16 the gradient of its kernel is a product of matrices for each of the kernel's places.
+    """
+
+    def __init__(
+        self, filters: int, kernel_size: int, *, kernel_initializer: keras.initializers.Initializer, name: str
+    ) -> None:
+        super().__init__(
+            filters, kernel_size, padding="same", use_bias=False, kernel_initializer=kernel_initializer, name=name
+        )
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        _, height, width, _ = inputs.shape
+        small = height is not None and width is not None and max(height, width) <= _SMALL_MAP
+        if not small or self.compute_dtype != "bfloat16":
+            return super().call(inputs)
+        return _convolved(inputs, tf.cast(self.kernel, inputs.dtype))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _convolved(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        of_x = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(x), strides=1, padding="SAME")
+        return of_x, _kernel_gradient(x, upstream, kernel.shape[0])
+
+    return tf.nn.conv2d(x, kernel, strides=1, padding="SAME"), gradient
+
+
+def _kernel_gradient(x: tf.Tensor, upstream: tf.Tensor, size: int) -> tf.Tensor:
+    """Of a kernel [size, size, in, out]: what each of its places saw [N, H, W, in] times `upstream` [N, H, W, out]."""
+    _, height, width, inputs = x.shape
+    edge, outputs = size // 2, upstream.shape[-1]
+    padded = tf.pad(x, [[0, 0], [edge, edge], [edge, edge], [0, 0]])
+    upstream = tf.reshape(upstream, [-1, outputs])
+    places = [padded[:, down : down + height, right : right + width] for down in range(size) for right in range(size)]
+    products = [tf.matmul(tf.reshape(place, [-1, inputs]), upstream, transpose_a=True) for place in places]
+    return tf.reshape(tf.stack(products), [size, size, inputs, outputs])
