@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
-from training import architectures, export, pipeline, provenance, report, views
+from training import architectures, export, features, provenance, report, views
 from training.checkpoint import REPORT, Checkpoint
 from training.conclude import Conclusion, Outputs, conclude
 from training.fit import fit
@@ -74,12 +74,10 @@ def run(
 def measure(network: keras.Model, splits: Splits, source: str) -> tuple[Conclusion, npt.NDArray[np.float32]]:
     """What held-out pictures and those for test say of a network of one or several views, and its logits on test."""
     shape = network.output["logits"].shape
-    at_once = pipeline.evaluation_batch(*network.input_shape[1:3])
     said = f", mean of {shape[1]} views" if len(shape) == 3 else ""
-    # Alone: what `predict` gives is kept for all pictures, and feature maps of large ones would take gigabytes
-    classifier = keras.Model(network.input, network.output["logits"])
+    read = features.reader(network, "logits")
     calibration, decision, test = (
-        Outputs(classifier.predict(part.images, at_once, verbose=0), part.classes, f"{source}, {name}{said}")
+        Outputs(read(part.images, np.arange(len(part))), part.classes, f"{source}, {name}{said}")
         for part, name in (
             (splits.calibration, "held out for calibration"),
             (splits.decision, "held out for decisions"),

@@ -178,7 +178,8 @@ def _fine_tuned(
     )
 
     judged = ("calibration", "decision", "test")
-    embedded = features.embeddings(trained.network, found.pixels, np.concatenate([parts[part] for part in judged]))
+    read = features.reader(trained.network, "embedding")
+    embedded = read(found.pixels, np.concatenate([parts[part] for part in judged]))
     logits = Head(*classifier_of(trained.network).get_weights())(embedded)
     ends = np.cumsum([len(parts[part]) for part in judged])
 

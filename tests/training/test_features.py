@@ -72,7 +72,7 @@ def test_embeddings_are_the_networks_own_for_any_number_of_photos(tmp_path: Path
     assert n < 3 or np.ptp(found.embeddings, axis=0).max() > 0.1  # far more than the tolerance hides
     _assert_aligned(found, chosen, network)
     backwards = np.arange(n)[::-1]
-    again = features.embeddings(network, found.pixels, backwards)
+    again = features.reader(network, "embedding")(found.pixels, backwards)
     np.testing.assert_allclose(again, found.embeddings[backwards], atol=1e-5)
 
 

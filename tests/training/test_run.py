@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +10,7 @@ from scipy.special import log_softmax
 
 from models.manifest import InputSpec, Metric
 from models.repository import ModelRepository
-from training import architectures, calibrate, checkpoint, evaluate, history, pipeline, run
+from training import architectures, calibrate, checkpoint, evaluate, history, run, views
 from training.splits import DataError, split
 
 
@@ -124,26 +123,16 @@ def test_a_finished_run_is_published_again_without_training_with_other_views(
     assert abs(six - one) > 5e-3
 
 
-def test_no_more_pictures_are_evaluated_at_once_than_fit_into_memory(
-    minute: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = architectures.build("traut", 16, 16, 4)
+@pytest.mark.parametrize("count", [1, 6])
+def test_held_out_and_test_pictures_are_read_as_keras_would(minute: SimpleNamespace, count: int) -> None:
+    network = views.stacked(architectures.build("traut", 16, 16, 4), count)
     splits = split(minute.dataset, 20, 130, 400)
-    at_once, predict = [], keras.Model.predict
 
-    def recorded(model: keras.Model, images: np.ndarray, batch_size: int, **rest: Any) -> Any:
-        at_once.append(batch_size)
-        found = predict(model, images, batch_size=batch_size, **rest)
-        assert found.shape == (len(images), 4)  # and no feature maps, which would be kept for all pictures
-        return found
+    _, logits = run.measure(network, splits, "made up")
 
-    monkeypatch.setattr(keras.Model, "predict", recorded)
-    _, logits = run.measure(network, splits, "all at once")
-    monkeypatch.setattr(pipeline, "_MOST_EVALUATED_PIXELS", 7 * 16 * 16)
-    _, of_few = run.measure(network, splits, "few at once")
-
-    assert at_once == [256] * 3 + [7] * 3
-    np.testing.assert_allclose(of_few, logits, atol=1e-5)
+    expected = network.predict(splits.test.images, verbose=0)["logits"]
+    assert logits.shape == expected.shape
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 def test_the_summary_is_one_line_with_the_figures_and_the_place(minute: SimpleNamespace) -> None:
