@@ -23,6 +23,7 @@ REPORT = "report.html"
 _STATE = "checkpoint.npz"
 _RECIPE = "recipe.json"
 _EPOCHS_DONE = "epochs_done"
+_DAMAGED = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class Checkpoint:
@@ -62,7 +63,7 @@ class Checkpoint:
                     raise ValueError(f"{len(variables)} arrays expected, {len(arrays.files) - 1} found")
                 for i, variable in enumerate(variables):
                     variable.assign(arrays[str(i)])
-        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise RecipeError(f"{path} is not the state of this recipe's network: {error}") from error
         return figures(self.folder)[:done]
 
@@ -107,11 +108,23 @@ def latest(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
         values = ", ".join(f"{key} {before.get(key)!r} instead of {now[key]!r}" for key in different)
         raise RecipeError(f"the run in {runs[-1]} has {values}; resume it with its own values")
     if before.get("epochs") != now["epochs"]:
-        done = len(figures(runs[-1])) if (runs[-1] / history.FILE).exists() else 0
+        done = _epochs_done(runs[-1])
         if done > now["epochs"]:
             raise RecipeError(f"the run in {runs[-1]} has {done} epochs already, more than {now['epochs']}")
     _write(recipe, runs[-1])
     return Checkpoint(runs[-1])
+
+
+def _epochs_done(folder: Path) -> int:
+    """By the state, not by the figures, which are written before it. Raises `RecipeError`."""
+    path = folder / _STATE
+    try:
+        with path.open("rb") as stream, np.load(stream) as arrays:
+            return int(arrays[_EPOCHS_DONE])
+    except FileNotFoundError:
+        return 0
+    except _DAMAGED as error:
+        raise RecipeError(f"{path} is damaged: {error}; start a run without --resume") from error
 
 
 def _write(recipe: AnyRecipe, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a network gives for many pictures; embeddings of photos, each decoded and computed once, both at a time."""
+"""What a network gives for many pictures, and for photos: each is decoded and computed once, both at the same time."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from models.manifest import InputSpec
 from models.preprocess import ImageError
 from models.quiet import without_openvino_telemetry
-from training import duplicates, photos
+from training import duplicates, photos, pipeline
 from training.photos import Photo
 
 without_openvino_telemetry()
@@ -90,16 +90,19 @@ def extract(listing: Sequence[Photo], spec: InputSpec, network: keras.Model, scr
 def reader(network: keras.Model, output: str) -> Reader:
     """What gives the network's `output` of rows of pixels uint8 [N, H, W, 3], float32 [len(rows), ...].
 
-    That one alone, so that nothing else of the pictures is kept, and in half to a third of the time of Keras's predict.
+    That one alone, so that no feature maps of all pictures are kept; on the CPU, in half to a third of the time of
+    Keras's predict there. Raises `OSError` where the disk is full.
     """
     compiled, shape = _compiled(network, output), network.output[output].shape[1:]
+    _, height, width, _ = network.input_shape
 
     def read(pixels: npt.NDArray[np.uint8], rows: Rows) -> npt.NDArray[np.float32]:
         found = np.empty((len(rows), *shape), np.float32)
         queue = _queue(compiled, found)
+        at_once = max(1, min(_BATCH, pipeline.evaluation_batch(height, width) // len(queue)))
         try:
-            for start in range(0, len(rows), _BATCH):
-                part = slice(start, min(start + _BATCH, len(rows)))
+            for start in range(0, len(rows), at_once):
+                part = slice(start, min(start + at_once, len(rows)))
                 queue.start_async({0: pixels[rows[part]]}, part)
         finally:
             queue.wait_all()  # as above
@@ -126,7 +129,10 @@ def _compiled(network: keras.Model, output: str) -> ov.CompiledModel:
     module.weights = [variable.value for variable in network.variables]
     signature = tf.TensorSpec((None, height, width, channels), tf.uint8, name="images")
     with TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=tf.function(compute, input_signature=[signature]))
+        try:
+            tf.saved_model.save(module, folder, signatures=tf.function(compute, input_signature=[signature]))
+        except tf.errors.OpError as error:
+            raise OSError(f"the network can't be written to {folder}: {error}") from error
         model = convert_model(folder)
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
     return ov.Core().compile_model(model, "CPU", hints)

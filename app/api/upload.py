@@ -177,9 +177,11 @@ async def _receive(request: Request, max_bytes: int, take: Take, into: Callable[
         raise BodyTooLarge(f"the body has {int(announced):,} bytes, the limit is {max_bytes:,}")
     received = 0
     pieces: AsyncIterator[bytes] = request.stream()
-    encoding = headers.get(b"content-encoding", IDENTITY).strip().lower()
-    if encoding != IDENTITY:
-        pieces = decoded(pieces, encoding.decode("latin-1"))
+    # Repeated headers are one list (RFC 9110, section 5.3): such a body was encoded twice
+    said = b",".join(value for name, value in request.scope["headers"] if name == b"content-encoding")
+    encodings = [each for part in said.split(b",") if (each := part.strip().lower()) not in (b"", IDENTITY)]
+    if encodings:
+        pieces = decoded(pieces, b", ".join(encodings).decode("latin-1"))
     try:
         async for piece in pieces:
             received += len(piece)

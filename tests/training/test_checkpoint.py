@@ -205,10 +205,16 @@ def test_a_run_may_be_cut_or_go_on_for_longer_where_no_epoch_depends_on_that(tmp
         changed = _recipe(epochs=epochs, schedule=schedule)
         assert checkpoint.latest(tmp_path, "quick", changed).folder == run.folder
         assert Recipe.model_validate_json((run.folder / "recipe.json").read_text()) == changed
-    history.write((_epoch(1), _epoch(2)), run.folder / "history.csv")
+    # The figures are written first: a kill between the two files leaves those of an epoch that is done again
+    np.savez(run.folder / "checkpoint.npz", epochs_done=np.int64(2))
+    history.write((_epoch(1), _epoch(2), _epoch(3)), run.folder / "history.csv")
     assert checkpoint.latest(tmp_path, "quick", _recipe(epochs=2, schedule=schedule)).folder == run.folder
     with pytest.raises(RecipeError, match="has 2 epochs already, more than 1"):
         checkpoint.latest(tmp_path, "quick", _recipe(epochs=1, schedule=schedule))
+    for damaged in (b"PK", b""):
+        (run.folder / "checkpoint.npz").write_bytes(damaged)
+        with pytest.raises(RecipeError, match=r"checkpoint\.npz is damaged: "):
+            checkpoint.latest(tmp_path, "quick", _recipe(epochs=1, schedule=schedule))
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

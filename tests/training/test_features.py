@@ -6,12 +6,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import openvino as ov
 import pytest
 from PIL import Image
 
 from models.manifest import InputSpec
 from models.preprocess import load_image
-from training import features, photos
+from training import features, photos, pipeline
 from training.duplicates import perceptual_hash
 from training.features import Features
 from training.photos import Photo
@@ -149,3 +150,29 @@ def test_who_interrupts_is_heard_and_no_photo_is_read_after_that(
     with pytest.raises(KeyboardInterrupt):
         features.extract(chosen * 1000, SPEC, network, tmp_path)
     assert len(read) <= 100 + 8
+
+
+def test_fewer_pictures_are_read_at_once_where_they_are_large(
+    network: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, rows = np.random.default_rng(3).integers(0, 256, (40, 24, 32, 3), dtype=np.uint8), np.arange(40)
+    read = features.reader(network, "logits")
+    at_once: list[int] = []
+    requests: list[int] = []
+
+    class Queue(ov.AsyncInferQueue):
+        def __init__(self, compiled: ov.CompiledModel) -> None:
+            super().__init__(compiled)
+            requests.append(len(self))
+
+        def start_async(self, inputs: dict[int, np.ndarray], userdata: slice) -> None:
+            at_once.append(len(inputs[0]))
+            super().start_async(inputs, userdata)
+
+    monkeypatch.setattr(ov, "AsyncInferQueue", Queue)
+    logits = read(pixels, rows)
+    for each, expected in ((99, [16, 16, 8]), (6, [6] * 6 + [4]), (0, [1] * 40)):
+        at_once.clear()
+        monkeypatch.setattr(pipeline, "evaluation_batch", lambda height, width, each=each: each * requests[0])
+        np.testing.assert_allclose(read(pixels, rows), logits, atol=1e-5)
+        assert at_once == expected

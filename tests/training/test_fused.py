@@ -55,13 +55,15 @@ def test_quick_gelu_is_trained_as_the_plain_formula_is(dtype: str, rounding: flo
     np.testing.assert_allclose(_float(gradient), _float(exact_gradient), rtol=rounding, atol=2 * rounding)
 
 
-@pytest.mark.parametrize("side", [3, 7, 9])
+@pytest.mark.parametrize(("height", "width"), [(3, 4), (7, 6), (7, 8), (9, 9)])
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_same_convolution_has_keras_s_gradients_on_maps_of_any_size(
-    side: int, size: int, monkeypatch: pytest.MonkeyPatch
+    height: int, width: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    random = np.random.default_rng(side)
-    pixels, weights = (random.normal(size=(6, side, side + 1, count)).astype(np.float32) for count in (4, 5))
+    random = np.random.default_rng(height)
+    pixels, weights = (random.normal(size=(6, height, width, count)).astype(np.float32) for count in (4, 5))
+    by_matrices, products = [], _fused._kernel_gradient
+    monkeypatch.setattr(_fused, "_kernel_gradient", lambda *given: by_matrices.append(1) or products(*given))
     kernel = random.normal(size=(size, size, 4, 5)).astype(np.float32)
     monkeypatch.setattr(fit, "_has_bfloat16", lambda: True)
     with fit.compute_dtype(mixed=True):
@@ -79,6 +81,7 @@ def test_same_convolution_has_keras_s_gradients_on_maps_of_any_size(
         found.append([output, *tape.gradient(loss, [x, layer.kernel.value])])
 
     assert found[0][0].dtype == tf.bfloat16
+    assert bool(by_matrices) == (max(height, width) <= 7)
     for one, other in zip(*found, strict=True):
         largest = abs(_float(other)).max()
         np.testing.assert_allclose(_float(one) / largest, _float(other) / largest, atol=0.02)

@@ -70,7 +70,8 @@ class FusedBatchNorm(layers.BatchNormalization):
 class SameConv2D(layers.Conv2D):
     """Keras's convolution of stride 1, odd kernel and 'same' padding, without bias and activation.
 
-    On small maps in bfloat16 the gradient of its kernel is a product of matrices for each of the kernel's places.
+    On a CPU in bfloat16 the gradient of its kernel is a product of matrices for each of the kernel's places where maps
+    are known to be small. Those of a network for pictures of any size are not known.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class SameConv2D(layers.Conv2D):
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         _, height, width, _ = inputs.shape
         small = height is not None and width is not None and max(height, width) <= _SMALL_MAP
-        if not small or self.compute_dtype != "bfloat16":
+        if not small or self.compute_dtype != "bfloat16" or tf.config.list_physical_devices("GPU"):
             return super().call(inputs)
         return _convolved(inputs, tf.cast(self.kernel, inputs.dtype))
 

@@ -4,7 +4,7 @@ Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498
 and has no scale, the convolutions begin as the identity, the head ends in a fixed factor. For ten classes 1,971,352
 parameters, the published 1.97 million; with the 288 of the stem's kernel and the moving statistics of 1,152 BatchNorm
 channels 1,973,944. Two things differ for the sake of a CPU's time: GELU in its form with a sigmoid, and the stem's
-bias, there trained for three epochs, stays as it is: no gradient has to reach the largest maps.
+bias, there trained for three epochs, stays as it is: no gradient has to pass the first trained convolution.
 """
 
 import keras

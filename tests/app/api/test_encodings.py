@@ -122,6 +122,13 @@ async def test_service_reads_compressed_pictures_within_the_limit_of_what_they_h
         assert (status, answer["error"]["code"]) == (413, "body_too_large")  # type: ignore[index]
         status, answer = await ask(gzip.compress(png(7))[:-4])
         assert (status, answer["error"]["code"]) == (400, "malformed_body")  # type: ignore[index]
+        for second, expected in (("gzip", 415), ("br", 415), ("identity", 200), ("", 200)):
+            twice = [("Content-Type", "image/png"), ("Content-Encoding", "gzip"), ("Content-Encoding", second)]
+            answered = await served.http.post("/predict", content=gzip.compress(png(7)), headers=twice)
+            assert answered.status_code == expected
+        twice = [("Content-Encoding", "deflate"), ("Content-Encoding", "GZIP")]
+        answered = await served.http.post("/predict", content=b"x", headers=twice)
+        assert answered.json()["error"]["message"].endswith("got deflate, gzip")
         answered = await served.http.post("/predict", content=b"x", headers={"Content-Encoding": "br"})
         assert (answered.status_code, answered.headers["Accept-Encoding"]) == (415, "gzip, deflate")
         assert (served.batcher.under_way, served.app.state.bodies.used_bytes) == (0, 0)
