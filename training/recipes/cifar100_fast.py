@@ -1,4 +1,4 @@
-"""CIFAR-100 the way of `cifar10-fast`, with a wider network and more epochs.
+"""CIFAR-100 the way of `cifar10-fast`, with a wider network.
 
 command    python -m training run cifar100-fast
 data       45,000 training pictures of CIFAR-100; 500 / 2,500 / 2,000 held out for validation / calibration /
