@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from training import fit
-from training.architectures import _fused
+from training.architectures import _fused, airbench
 
 
 def test_fused_batch_norm_is_keras_s_in_training_and_afterwards() -> None:
@@ -85,6 +85,18 @@ def test_same_convolution_has_keras_s_gradients_on_maps_of_any_size(
     for one, other in zip(*found, strict=True):
         largest = abs(_float(other)).max()
         np.testing.assert_allclose(_float(one) / largest, _float(other) / largest, atol=0.02)
+
+
+def test_only_training_compiles_anything() -> None:
+    network = airbench.build_with("tiny", 12, 12, 3, (4, 6, 6))
+
+    def compiled(*, training: bool) -> int:
+        answer = tf.function(lambda pixels: network(pixels, training=training)["logits"])
+        graph = answer.get_concrete_function(tf.TensorSpec((None, 12, 12, 3))).graph.as_graph_def()
+        return sum(function.attr["_XlaMustCompile"].b for function in graph.library.function)
+
+    assert compiled(training=True) > 0
+    assert compiled(training=False) == 0
 
 
 def _float(tensor: tf.Tensor) -> npt.NDArray[np.float64]:
