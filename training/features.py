@@ -12,17 +12,17 @@ import numpy.typing as npt
 import tensorflow as tf
 from tqdm import tqdm
 
-from models.manifest import InputSpec
+from models.manifest import InputSpec, Precision
 from models.preprocess import ImageError
 from models.quiet import without_openvino_telemetry
-from training import duplicates, photos, pipeline
+from training import devices, duplicates, photos, pipeline
 from training.photos import Photo
 
 without_openvino_telemetry()
 import openvino as ov  # noqa: E402
 from openvino.tools.ovc import convert_model  # noqa: E402
 
-_BATCH = 16
+_BATCH = 8
 _PIXELS = "pixels"
 
 Rows = npt.NDArray[np.int64]
@@ -46,13 +46,13 @@ class Features:
 
 
 def extract(listing: Sequence[Photo], spec: InputSpec, network: keras.Model, scratch: Path) -> Features:
-    """Decode all photos into a file in `scratch` and compute their embeddings.
+    """Decode all photos into a file in `scratch` and compute their embeddings, in bfloat16 where the processor has it.
 
     Raises `DataError` where more than 5 % of the photos can't be read, `OSError` where the disk is full.
     """
     found = np.empty((len(listing), network.output["embedding"].shape[-1]), np.float32)
     hashes = np.empty(len(listing), np.uint64)
-    queue = _queue(_compiled(network, "embedding"), found)
+    queue = _queue(_compiled(network, "embedding", "bf16" if devices.has_bfloat16() else "f32"), found)
     kept: list[Photo] = []
     unreadable: list[tuple[Path, str]] = []
     batch: list[npt.NDArray[np.uint8]] = []
@@ -88,12 +88,12 @@ def extract(listing: Sequence[Photo], spec: InputSpec, network: keras.Model, scr
 
 
 def reader(network: keras.Model, output: str) -> Reader:
-    """What gives the network's `output` of rows of pixels uint8 [N, H, W, 3], float32 [len(rows), ...].
+    """What gives the network's `output` of rows of pixels uint8 [N, H, W, 3], computed in float32 [len(rows), ...].
 
     That one alone, so that no feature maps of all pictures are kept; on the CPU, in half to a third of the time of
     Keras's predict there. Raises `OSError` where the disk is full.
     """
-    compiled, shape = _compiled(network, output), network.output[output].shape[1:]
+    compiled, shape = _compiled(network, output, "f32"), network.output[output].shape[1:]
     _, height, width, _ = network.input_shape
 
     def read(pixels: npt.NDArray[np.uint8], rows: Rows) -> npt.NDArray[np.float32]:
@@ -118,8 +118,8 @@ def _queue(compiled: ov.CompiledModel, found: npt.NDArray[np.float32]) -> ov.Asy
     return queue
 
 
-def _compiled(network: keras.Model, output: str) -> ov.CompiledModel:
-    """One output, for uint8 pictures, in float32: the precision in which heads are fitted and figures read."""
+def _compiled(network: keras.Model, output: str, precision: Precision) -> ov.CompiledModel:
+    """One output, for uint8 pictures."""
     _, height, width, channels = network.input_shape
 
     def compute(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -134,5 +134,5 @@ def _compiled(network: keras.Model, output: str) -> ov.CompiledModel:
         except tf.errors.OpError as error:
             raise OSError(f"the network can't be written to {folder}: {error}") from error
         model = convert_model(folder)
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
     return ov.Core().compile_model(model, "CPU", hints)

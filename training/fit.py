@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from training import architectures, pipeline
+from training import architectures, devices, pipeline
 from training.checkpoint import Checkpoint
 from training.history import Epoch
 from training.optimizers import optimizer, plateau_rate
@@ -172,16 +171,8 @@ class Recorder(keras.callbacks.Callback):
 def compute_dtype(*, mixed: bool) -> Iterator[None]:
     """Networks built inside compute in bfloat16, where that is wanted and the processor has it."""
     before = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy("mixed_bfloat16" if mixed and _has_bfloat16() else "float32")
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16" if mixed and devices.has_bfloat16() else "float32")
     try:
         yield
     finally:
         keras.mixed_precision.set_dtype_policy(before)
-
-
-def _has_bfloat16() -> bool:
-    """Elsewhere bfloat16 is emulated, which is slower than float32."""
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False

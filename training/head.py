@@ -1,12 +1,17 @@
 """Multinomial logistic regression on embeddings, and logits of examples that did not train what judges them."""
 
+import os
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 FOLDS = 5
 # For embeddings brought to a mean norm of 10; by cross-validation on Caltech-101's training photos it hardly matters
@@ -42,8 +47,7 @@ def fit(embeddings: Floats, classes: Ints, count: int) -> Head:
         bias[present] = 0.0
         return Head(kernel, bias)
     regression = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=_ITERATIONS, tol=_TOLERANCE)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # by then the loss moves in its fourth digit
+    with _early_ends():
         regression.fit(embeddings * scale, classes)
     coefficients, intercepts = regression.coef_ * scale, regression.intercept_
     if len(present) == 2:  # one row stands for both
@@ -61,10 +65,24 @@ def cross_fitted_logits(embeddings: Floats, classes: Ints, count: int, seed: int
     """
     folds = _folds(classes, seed)
     logits = np.empty((len(classes), count), np.float32)
-    for fold in np.unique(folds):
+
+    def judge(fold: np.int64) -> None:
         inside = folds == fold
         logits[inside] = fit(embeddings[~inside], classes[~inside], count)(embeddings[inside])
+
+    # Side by side on one core each, since large parts of a fit use one anyway. Warnings are of the process, not of a
+    # thread: they are ignored out here, too
+    with _early_ends(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(judge, np.unique(folds)))
     return logits
+
+
+@contextmanager
+def _early_ends() -> Iterator[None]:
+    """Fits may end before they have converged: by then the loss moves in its fourth digit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 def halves(classes: Ints, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -42,7 +42,7 @@ from training.terminal import say
 _PHOTOS = "photos.json"
 _SHOWN = 10
 _FEW = 50
-_GOLDEN_CANDIDATES = 256
+_GOLDEN_CANDIDATES = 64
 
 
 class _Phase(NamedTuple):

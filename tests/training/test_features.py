@@ -12,13 +12,19 @@ from PIL import Image
 
 from models.manifest import InputSpec
 from models.preprocess import load_image
-from training import features, photos, pipeline
+from training import devices, features, photos, pipeline
 from training.duplicates import perceptual_hash
 from training.features import Features
 from training.photos import Photo
 from training.splits import DataError
 
 SPEC = InputSpec(height=24, width=32)
+
+
+@pytest.fixture(autouse=True)
+def _in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the processor has: in bfloat16 one could not tell embeddings of photos that are alike apart."""
+    monkeypatch.setattr(devices, "has_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +158,26 @@ def test_who_interrupts_is_heard_and_no_photo_is_read_after_that(
     assert len(read) <= 100 + 8
 
 
+def test_embeddings_are_computed_in_bfloat16_where_the_processor_has_it(
+    network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing, hints = _write(tmp_path / "photos", 4), []
+    compile_model = ov.Core.compile_model
+
+    def recorded(core: ov.Core, model: ov.Model, device: str, config: dict[str, str]) -> ov.CompiledModel:
+        hints.append(config["INFERENCE_PRECISION_HINT"])
+        return compile_model(core, model, device, config)
+
+    monkeypatch.setattr(ov.Core, "compile_model", recorded)
+    found = []
+    for has in (True, False):
+        monkeypatch.setattr(devices, "has_bfloat16", lambda has=has: has)
+        found.append(features.extract(listing, SPEC, network, tmp_path).embeddings)
+
+    assert hints == ["bf16", "f32"]
+    np.testing.assert_allclose(*found, atol=0.02 * np.abs(found[1]).max())
+
+
 def test_fewer_pictures_are_read_at_once_where_they_are_large(
     network: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +197,7 @@ def test_fewer_pictures_are_read_at_once_where_they_are_large(
 
     monkeypatch.setattr(ov, "AsyncInferQueue", Queue)
     logits = read(pixels, rows)
-    for each, expected in ((99, [16, 16, 8]), (6, [6] * 6 + [4]), (0, [1] * 40)):
+    for each, expected in ((99, [8] * 5), (6, [6] * 6 + [4]), (0, [1] * 40)):
         at_once.clear()
         monkeypatch.setattr(pipeline, "evaluation_batch", lambda height, width, each=each: each * requests[0])
         np.testing.assert_allclose(read(pixels, rows), logits, atol=1e-5)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from training import checkpoint, fit
+from training import checkpoint, devices, fit
 from training.architectures import airbench
 from training.checkpoint import Checkpoint
 from training.fit import Trained
@@ -57,7 +57,7 @@ def _accuracy(network: keras.Model, split: Split) -> float:
 
 
 def test_mixed_precision_trains_in_bfloat16_and_gives_back_a_float32_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda: True)
     keras.utils.set_random_seed(0)
     policies: list[str] = []
 
@@ -98,7 +98,7 @@ def test_a_network_learns_from_small_pictures_first_and_comes_back_for_the_size_
 
 
 def test_the_precision_of_the_process_is_restored_even_where_building_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda: True)
 
     def build() -> keras.Model:
         raise RuntimeError("out of ideas")

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from training import fit
+from training import devices, fit
 from training.architectures import _fused, airbench
 
 
@@ -65,7 +65,7 @@ def test_same_convolution_has_keras_s_gradients_on_maps_of_any_size(
     by_matrices, products = [], _fused._kernel_gradient
     monkeypatch.setattr(_fused, "_kernel_gradient", lambda *given: by_matrices.append(1) or products(*given))
     kernel = random.normal(size=(size, size, 4, 5)).astype(np.float32)
-    monkeypatch.setattr(fit, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda: True)
     with fit.compute_dtype(mixed=True):
         ours = _fused.SameConv2D(5, size, kernel_initializer=keras.initializers.Zeros(), name="ours")
     keras_s = keras.layers.Conv2D(5, size, padding="same", use_bias=False)

@@ -18,7 +18,7 @@ from scipy.special import softmax
 from models.manifest import InputSpec
 from models.preprocess import load_image
 from models.repository import ModelRepository
-from training import backbones, checkpoint, evaluate, export, features, photos, transfer
+from training import backbones, checkpoint, devices, evaluate, export, features, photos, transfer
 from training.__main__ import main
 from training.checkpoint import Checkpoint
 from training.features import Features
@@ -95,6 +95,7 @@ def frozen(place: SimpleNamespace) -> SimpleNamespace:
 
     real_conclude, real_extract = transfer.conclude, features.extract
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "has_bfloat16", lambda: False)  # so that one can tell whose answers are exact
         patch.setattr(transfer, "conclude", conclude)
         patch.setattr(features, "extract", extract)
         done = _main("--models", place.models, "photos", place.folder, "--name", "colours", "--runs", place.runs)
