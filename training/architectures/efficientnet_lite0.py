@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from training.architectures._fused import FrozenBatchNorm, SameDepthwiseConv2D
+
 NATIVE = (224, 224, 1000)
 STEM_FILTERS = 32
 HEAD_FILTERS = 1280
@@ -52,10 +54,10 @@ def blocks() -> Iterator[Block]:
 def build(height: int, width: int, classes: int) -> keras.Model:
     pixels = keras.Input((height, width, 3), name="pixels")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(pixels)
-    x = _relu6(_norm(_conv(x, STEM_FILTERS, 3, 2, "stem_conv"), "stem_bn"))
+    x = _norm(_conv(x, STEM_FILTERS, 3, 2, "stem_conv"), "stem_bn")
     for block in blocks():
         x = _bottleneck(x, block)
-    features = _relu6(_norm(_conv(x, HEAD_FILTERS, 1, 1, "head_conv"), "head_bn"))
+    features = _norm(_conv(x, HEAD_FILTERS, 1, 1, "head_conv"), "head_bn")
     embedding = layers.GlobalAveragePooling2D()(features)
     logits = layers.Dense(classes, name="classifier")(layers.Dropout(0.2)(embedding))
     outputs = {"logits": logits, "embedding": embedding, "features": features}
@@ -66,12 +68,10 @@ def _bottleneck(x: keras.KerasTensor, block: Block) -> keras.KerasTensor:
     prefix, shortcut = f"block{block.index}_", x
     if block.expand != 1:
         x = _conv(x, block.filters_in * block.expand, 1, 1, prefix + "expand_conv")
-        x = _relu6(_norm(x, prefix + "expand_bn"))
-    x = layers.DepthwiseConv2D(
-        block.kernel, block.stride, padding="same", use_bias=False, name=prefix + "depthwise_conv"
-    )(x)
-    x = _relu6(_norm(x, prefix + "depthwise_bn"))
-    x = _norm(_conv(x, block.filters_out, 1, 1, prefix + "project_conv"), prefix + "project_bn")
+        x = _norm(x, prefix + "expand_bn")
+    x = SameDepthwiseConv2D(block.kernel, block.stride, name=prefix + "depthwise_conv")(x)
+    x = _norm(x, prefix + "depthwise_bn")
+    x = _norm(_conv(x, block.filters_out, 1, 1, prefix + "project_conv"), prefix + "project_bn", relu6=False)
     if block.stride == 1 and block.filters_in == block.filters_out:
         x = layers.Add()([x, shortcut])
     return x
@@ -81,9 +81,5 @@ def _conv(x: keras.KerasTensor, filters: int, kernel: int, stride: int, name: st
     return layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=name)(x)
 
 
-def _norm(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    return layers.BatchNormalization(epsilon=_EPSILON, name=name)(x)
-
-
-def _relu6(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.ReLU(max_value=6.0)(x)
+def _norm(x: keras.KerasTensor, name: str, *, relu6: bool = True) -> keras.KerasTensor:
+    return FrozenBatchNorm(_EPSILON, relu6=relu6, name=name)(x)
