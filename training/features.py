@@ -45,14 +45,19 @@ class Features:
     unreadable: tuple[tuple[Path, str], ...]
 
 
+def precision() -> Precision:
+    """In which `extract` computes: bfloat16 where the processor has it, as it is served there."""
+    return "bf16" if devices.has_bfloat16() else "f32"
+
+
 def extract(listing: Sequence[Photo], spec: InputSpec, network: keras.Model, scratch: Path) -> Features:
-    """Decode all photos into a file in `scratch` and compute their embeddings, in bfloat16 where the processor has it.
+    """Decode all photos into a file in `scratch` and compute their embeddings, in `precision()`.
 
     Raises `DataError` where more than 5 % of the photos can't be read, `OSError` where the disk is full.
     """
     found = np.empty((len(listing), network.output["embedding"].shape[-1]), np.float32)
     hashes = np.empty(len(listing), np.uint64)
-    queue = _queue(_compiled(network, "embedding", "bf16" if devices.has_bfloat16() else "f32"), found)
+    queue = _queue(_compiled(network, "embedding", precision()), found)
     kept: list[Photo] = []
     unreadable: list[tuple[Path, str]] = []
     batch: list[npt.NDArray[np.uint8]] = []

@@ -70,9 +70,10 @@ def cross_fitted_logits(embeddings: Floats, classes: Ints, count: int, seed: int
         inside = folds == fold
         logits[inside] = fit(embeddings[~inside], classes[~inside], count)(embeddings[inside])
 
-    # Side by side on one core each, since large parts of a fit use one anyway. Warnings are of the process, not of a
-    # thread: they are ignored out here, too
-    with _early_ends(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Two at a time, since large parts of a fit use one core whatever there is, and each takes memory of its own.
+    # Warnings are of the process, not of a thread: they are ignored out here, too
+    cores = max(1, (os.cpu_count() or 1) // 2)
+    with _early_ends(), threadpool_limits(cores), ThreadPoolExecutor(2) as pool:
         list(pool.map(judge, np.unique(folds)))
     return logits
 

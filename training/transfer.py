@@ -9,7 +9,8 @@
 
 Where the backbone stays frozen, confidences are calibrated on cross-fitted logits, and no photo is held out: photos
 are few where people take them themselves. With fine-tuning that would take a training for each fold, so a part is
-held out.
+held out. Figures of a frozen backbone are those of the precision in which it is served on the processor that fits
+its head, and say so; all others are those of float32.
 """
 
 import hashlib
@@ -139,13 +140,15 @@ def _frozen(
     fitted = head.fit(embeddings, classes, count)
     logits = head.cross_fitted_logits(embeddings, classes, count, recipe.seed)
     halves = head.halves(classes, recipe.seed)
+    read = ", in bfloat16" if features.precision() == "bf16" else ""
     described = [
-        f"{source}, half of the training photos, cross-fitted in {head.FOLDS} folds, {half}" for half in ("a", "b")
+        f"{source}, half of the training photos, cross-fitted in {head.FOLDS} folds, {half}{read}"
+        for half in ("a", "b")
     ]
     calibration, decision = (
         Outputs(logits[mask], classes[mask], text) for mask, text in zip(halves, described, strict=True)
     )
-    judged = Outputs(fitted(found.embeddings[test]), found.classes[test], f"{source}, test")
+    judged = Outputs(fitted(found.embeddings[test]), found.classes[test], f"{source}, test{read}")
     return _Phase(Trained(with_head(body, fitted), ()), calibration, decision, judged, {"train": train, "test": test})
 
 

@@ -1,6 +1,7 @@
 """Layers that train sooner are Keras's: the same results, the same gradients, in both precisions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from training import devices, fit
+from training import architectures, devices, fit
 from training.architectures import _fused, airbench
 
 
@@ -60,6 +61,7 @@ def test_quick_gelu_is_trained_as_the_plain_formula_is(dtype: str, rounding: flo
 @pytest.fixture
 def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(devices, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [])
     with fit.compute_dtype(mixed=True):
         yield
 
@@ -162,16 +164,37 @@ def test_frozen_batch_norm_is_keras_s(
         assert near.mean() > (0.98 if mixed else 0.999)
 
 
-def test_only_training_compiles_anything() -> None:
-    network = airbench.build_with("tiny", 12, 12, 3, (4, 6, 6))
+@pytest.mark.usefixtures("in_bfloat16")
+def test_gradient_of_5x5_is_the_same_where_the_size_is_known_only_when_it_runs() -> None:
+    x, upstream = (
+        tf.cast(np.random.default_rng(1).normal(size=(2, side, side + 1, 3)), tf.bfloat16) for side in (8, 4)
+    )
+    unknown = tf.TensorSpec((None, None, None, 3), tf.bfloat16)
+    in_graph = tf.function(lambda x, upstream: _fused._gradient_of_5x5(x, upstream, 2), [unknown, unknown])
+
+    expected = _fused._gradient_of_5x5(x, upstream, 2)
+
+    assert expected.shape == (5, 5, 3, 1)
+    np.testing.assert_array_equal(_float(in_graph(x, upstream)), _float(expected))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(airbench.build_with, "tiny", 12, 12, 3, (4, 6, 6)),
+        partial(architectures.build, "efficientnet_lite0", 12, 12, 3),
+    ],
+)
+def test_inference_in_float32_compiles_nothing(build: Callable[[], keras.Model]) -> None:
+    network = build()
 
     def compiled(*, training: bool) -> int:
         answer = tf.function(lambda pixels: network(pixels, training=training)["logits"])
         graph = answer.get_concrete_function(tf.TensorSpec((None, 12, 12, 3))).graph.as_graph_def()
         return sum(function.attr["_XlaMustCompile"].b for function in graph.library.function)
 
-    assert compiled(training=True) > 0
     assert compiled(training=False) == 0
+    assert (compiled(training=True) > 0) == (network.name == "tiny")
 
 
 def _float(tensor: tf.Tensor) -> npt.NDArray[np.float64]:
