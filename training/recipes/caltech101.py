@@ -9,8 +9,8 @@ hardware   two cores with AVX2, 21 minutes beside other work
 reached    96.44 % (95.70 % to 97.06 %), 94.31 % (93.27 % to 95.35 %) averaged over the classes, on the
            2,893 test photos, seed 0
 sooner     --epochs 8 --small-epochs 6: 96.27 % (95.51 % to 96.90 %), 93.82 % (92.74 % to 94.91 %) averaged over the
-           classes, ECE 1.36 %, in 9 minutes 39 seconds on two cores with AMX, otherwise idle: 49 s for a small epoch, 76
-           for a whole one
+           classes, ECE 1.36 %, in 9 minutes 39 seconds on two cores with AMX, otherwise idle: 49 s for a small epoch,
+           76 s for a whole one
 shorter    --epochs 6 --small-epochs 5, as `photos --unfreeze` has it: 96.30 % (95.55 % to 96.93 %), 93.92 % (92.86 % to
            94.97 %) averaged over the classes, ECE 0.98 %, in 15 minutes on two slower cores with AVX2, idle, where
            each of the whole epochs takes 3 minutes; --epochs 5 --small-epochs 4: 96.13 % (95.36 % to 96.77 %), 93.67 %
