@@ -57,7 +57,8 @@ def extract(listing: Sequence[Photo], spec: InputSpec, network: keras.Model, scr
     """
     found = np.empty((len(listing), network.output["embedding"].shape[-1]), np.float32)
     hashes = np.empty(len(listing), np.uint64)
-    queue = _queue(_compiled(network, "embedding", precision()), found)
+    queue = _queue(network, "embedding", precision())
+    _fill(found, queue)
     kept: list[Photo] = []
     unreadable: list[tuple[Path, str]] = []
     batch: list[npt.NDArray[np.uint8]] = []
@@ -98,13 +99,13 @@ def reader(network: keras.Model, output: str) -> Reader:
     That one alone, so that no feature maps of all pictures are kept; on the CPU, in half to a third of the time of
     Keras's predict there. Raises `OSError` where the disk is full.
     """
-    compiled, shape = _compiled(network, output, "f32"), network.output[output].shape[1:]
+    queue, shape = _queue(network, output, "f32"), network.output[output].shape[1:]
     _, height, width, _ = network.input_shape
+    at_once = max(1, min(_BATCH, pipeline.evaluation_batch(height, width) // len(queue)))
 
     def read(pixels: npt.NDArray[np.uint8], rows: Rows) -> npt.NDArray[np.float32]:
         found = np.empty((len(rows), *shape), np.float32)
-        queue = _queue(compiled, found)
-        at_once = max(1, min(_BATCH, pipeline.evaluation_batch(height, width) // len(queue)))
+        _fill(found, queue)
         try:
             for start in range(0, len(rows), at_once):
                 part = slice(start, min(start + at_once, len(rows)))
@@ -116,11 +117,14 @@ def reader(network: keras.Model, output: str) -> Reader:
     return read
 
 
-def _queue(compiled: ov.CompiledModel, found: npt.NDArray[np.float32]) -> ov.AsyncInferQueue:
-    """Takes pictures with the slice of `found` where what they give belongs."""
-    queue = ov.AsyncInferQueue(compiled)
+def _fill(found: npt.NDArray[np.float32], queue: ov.AsyncInferQueue) -> None:
+    """Have the queue take pictures with the slice of `found` where what they give belongs."""
     queue.set_callback(lambda request, rows: np.copyto(found[rows], request.get_output_tensor().data))
-    return queue
+
+
+def _queue(network: keras.Model, output: str, precision: Precision) -> ov.AsyncInferQueue:
+    """The only owner of its model, which would wait for a thread that waits for Python if it were the last to go."""
+    return ov.AsyncInferQueue(_compiled(network, output, precision))
 
 
 def _compiled(network: keras.Model, output: str, precision: Precision) -> ov.CompiledModel:

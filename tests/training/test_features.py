@@ -182,7 +182,6 @@ def test_fewer_pictures_are_read_at_once_where_they_are_large(
     network: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels, rows = np.random.default_rng(3).integers(0, 256, (40, 24, 32, 3), dtype=np.uint8), np.arange(40)
-    read = features.reader(network, "logits")
     at_once: list[int] = []
     requests: list[int] = []
 
@@ -196,9 +195,9 @@ def test_fewer_pictures_are_read_at_once_where_they_are_large(
             super().start_async(inputs, userdata)
 
     monkeypatch.setattr(ov, "AsyncInferQueue", Queue)
-    logits = read(pixels, rows)
+    logits = features.reader(network, "logits")(pixels, rows)
     for each, expected in ((99, [8] * 5), (6, [6] * 6 + [4]), (0, [1] * 40)):
         at_once.clear()
         monkeypatch.setattr(pipeline, "evaluation_batch", lambda height, width, each=each: each * requests[0])
-        np.testing.assert_allclose(read(pixels, rows), logits, atol=1e-5)
+        np.testing.assert_allclose(features.reader(network, "logits")(pixels, rows), logits, atol=1e-5)
         assert at_once == expected
