@@ -3,11 +3,13 @@
 import errno
 import io
 from pathlib import Path
+from typing import NoReturn
 
 import keras
 import numpy as np
 import openvino as ov
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from models.manifest import InputSpec
@@ -201,3 +203,14 @@ def test_fewer_pictures_are_read_at_once_where_they_are_large(
         monkeypatch.setattr(pipeline, "evaluation_batch", lambda height, width, each=each: each * requests[0])
         np.testing.assert_allclose(features.reader(network, "logits")(pixels, rows), logits, atol=1e-5)
         assert at_once == expected
+
+
+def test_a_full_disk_is_told_where_a_network_is_to_be_read(
+    network: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(OSError, match=r"the network can't be written to .*: No space left on device"):
+        features.reader(network, "logits")
