@@ -20,6 +20,8 @@ def optimizer(recipe: Recipe, steps: int, batch_size: int, factor: float) -> ker
         rate = schedules.CosineDecay(rate, steps)
     elif recipe.schedule == "linear":
         rate = schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0)
+    elif recipe.schedule == "one_cycle":
+        rate = one_cycle(rate, steps)
     return Muon(rate, batch_size) if recipe.optimizer == "muon" else keras.optimizers.Adam(rate)
 
 

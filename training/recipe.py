@@ -36,7 +36,7 @@ class RecipeError(Exception):
 
 
 class Recipe(BaseModel):
-    """One experiment. Sizes are numbers of examples; what the held-out parts leave over is trained on."""
+    """One experiment that trains a whole network. Sizes are numbers of examples; what is not held out is trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,14 +44,18 @@ class Recipe(BaseModel):
     description: str = Field(description="one line for the manifest")
     dataset: DatasetName
     architecture: ArchitectureName
+    backbone: Literal["efficientnet_lite0"] | None = Field(
+        default=None, description="whose ImageNet weights the network starts with; none: random ones"
+    )
     input: InputSpec
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = Field(gt=0.0, description="at the start")
-    schedule: Literal["constant", "cosine", "linear", "plateau"] = Field(
+    schedule: Literal["constant", "cosine", "linear", "one_cycle", "plateau"] = Field(
         default="constant",
-        description="cosine and linear end at 0; plateau halves where the validation accuracy stays for three epochs",
+        description="cosine and linear end at 0; one_cycle rises for three tenths of the steps and falls to 0 on a "
+        "cosine; plateau halves where the validation accuracy stays for three epochs",
     )
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     augmentation: Literal["none", "shift_rotate_zoom", "flip_crop"] = "none"
@@ -71,6 +75,12 @@ class Recipe(BaseModel):
     def _cutout_fits(self) -> Self:
         if self.cutout > min(self.input.height, self.input.width):
             raise ValueError(f"cutout of {self.cutout} pixels is larger than the picture")
+        return self
+
+    @model_validator(mode="after")
+    def _backbone_fits(self) -> Self:
+        if self.backbone is not None and not self.architecture.startswith(self.backbone):
+            raise ValueError(f"{self.architecture} can't start with the weights of {self.backbone}")
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
-from training import architectures, export, features, provenance, report, views
+from training import architectures, export, features, pretrained, provenance, report, views
+from training.backbones import Backbone
 from training.checkpoint import REPORT, Checkpoint
 from training.conclude import Conclusion, Outputs, conclude
 from training.fit import fit
@@ -27,8 +28,9 @@ def run(
     checkpoint: Checkpoint | None = None,
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    backbone: Backbone | None = None,
 ) -> tuple[VersionFolder, Manifest]:
-    """Train, calibrate, evaluate and publish. `name` is the recipe's, for the manifest.
+    """Train, calibrate, evaluate and publish. `name` is the recipe's, for the manifest; `backbone` is the recipe's.
 
     With a checkpoint, training goes on from it, and the report of the run lies in its folder.
     """
@@ -43,7 +45,8 @@ def run(
         height, width = (None, None) if any_size else wanted
         return architectures.build(recipe.architecture, height, width, len(dataset.labels))
 
-    trained = fit(build, splits, recipe, checkpoint, strategy, callbacks)
+    start = None if backbone is None else pretrained.adapted(build(), backbone.network, splits.train.images)
+    trained = fit(build, splits, recipe, checkpoint, strategy, callbacks, start)
     network = views.stacked(trained.network, recipe.views)
     conclusion, test_logits = measure(network, splits, dataset.source)
     draft = export.draft(
@@ -59,7 +62,7 @@ def run(
             settings=recipe.model_dump(mode="json"),
             seed=recipe.seed,
             dataset=splits.record(dataset),
-            pretrained=None,
+            pretrained=None if backbone is None else backbone.pretrained,
             wall_seconds=trained.seconds_before + time.monotonic() - started,
         ),
     )

@@ -83,7 +83,10 @@ def _run(options: argparse.Namespace) -> None:
     from training import recipe
 
     chosen = recipe.load(options.recipe)
-    chosen = recipe.changed(chosen, _given(options, *_CHANGES))
+    changes = _given(options, *_CHANGES)
+    if isinstance(chosen, recipe.Recipe) and options.architecture not in (None, chosen.architecture):
+        changes["backbone"] = None  # its weights are those of one network
+    chosen = recipe.changed(chosen, changes)
     if options.architecture is not None:  # what is live under the recipe's own name stays
         chosen = recipe.changed(chosen, {"model": f"{chosen.model}-{options.architecture}".replace("_", "-")})
     if isinstance(chosen, recipe.Transfer):
@@ -94,16 +97,19 @@ def _run(options: argparse.Namespace) -> None:
         with data.caltech101_folder(options.data) as folder:
             _transfer(options.recipe, chosen, folder, options)
         return
-    if options.weights or options.weights_sha256:
+    if chosen.backbone is None and (options.weights or options.weights_sha256):
         raise recipe.RecipeError(f"{options.recipe} starts from random weights; leave --weights out")
     with without_native_chatter():
-        from training import data, devices, run
+        from training import backbones, data, devices, run
         from training.checkpoint import REPORT
     repository = ModelRepository(options.models)
     dataset = data.load(chosen.dataset, options.data, chosen.input)
+    backbone = None
+    if chosen.backbone is not None:
+        backbone = backbones.load(chosen.backbone, repository, options.weights, options.weights_sha256)
     strategy = devices.strategy(options.strategy)
     state, callbacks = _started(options.recipe, chosen, options)
-    published = run.run(options.recipe, chosen, dataset, repository, state, strategy, callbacks)
+    published = run.run(options.recipe, chosen, dataset, repository, state, strategy, callbacks, backbone)
     say(run.summary(*published, options.models))
     say(f"report: {state.folder / REPORT}")
 

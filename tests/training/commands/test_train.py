@@ -122,14 +122,14 @@ def test_another_architecture_is_published_under_a_name_of_its_own(started: _Sta
 def test_by_default_one_device_trains_and_nobody_listens(started: _Started) -> None:
     assert started() == 0
 
-    *_, strategy, callbacks = started.calls[0]
-    assert (type(strategy).__name__, callbacks) == ("_DefaultDistributionStrategy", [])
+    *_, strategy, callbacks, backbone = started.calls[0]
+    assert (type(strategy).__name__, callbacks, backbone) == ("_DefaultDistributionStrategy", [], None)
 
 
 def test_all_devices_train_where_that_is_wanted(started: _Started) -> None:
     assert started("--strategy", "mirrored") == 0
 
-    *_, strategy, _ = started.calls[0]
+    *_, strategy, _, _ = started.calls[0]
     assert (type(strategy).__name__, strategy.num_replicas_in_sync) == ("MirroredStrategy", 1)
 
 
@@ -144,7 +144,7 @@ def test_tensorboard_writes_beside_the_report_or_is_asked_for(
     installed.__spec__ = importlib.machinery.ModuleSpec("tensorboard", None)
     monkeypatch.setitem(sys.modules, "tensorboard", installed)
     assert started("--tensorboard") == 0
-    *_, state, _, callbacks = started.calls[0]
+    *_, state, _, callbacks, _ = started.calls[0]
     assert [type(callback) for callback in callbacks] == [keras.callbacks.TensorBoard]
     assert callbacks[0].log_dir == str(state.folder / "tensorboard")
 
