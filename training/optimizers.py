@@ -47,6 +47,12 @@ def one_cycle(top: float, steps: int) -> keras.optimizers.schedules.LearningRate
     )
 
 
+def _highest(rate: float | keras.optimizers.schedules.LearningRateSchedule) -> float:
+    if isinstance(rate, float):
+        return rate
+    return float(getattr(rate, "warmup_target", None) or rate.initial_learning_rate)
+
+
 class DiscriminativeAdam(keras.optimizers.Adam):
     """Adam with a factor on the learning rate of each weight (Howard and Ruder 2018, section 3.2)."""
 
@@ -87,8 +93,7 @@ class Muon(keras.optimizers.Optimizer):
 
     def __init__(self, learning_rate: float | keras.optimizers.schedules.LearningRateSchedule, batch_size: int) -> None:
         super().__init__(learning_rate, name="muon")
-        initial = learning_rate if isinstance(learning_rate, float) else learning_rate.initial_learning_rate
-        self._decay = self._DECAY_PER_PICTURE * batch_size / initial
+        self._decay = self._DECAY_PER_PICTURE * batch_size / _highest(learning_rate)
         self._velocities: list[keras.Variable] = []
 
     def build(self, variables: list[keras.Variable]) -> None:

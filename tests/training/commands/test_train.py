@@ -12,7 +12,7 @@ import pytest
 from models.manifest import Manifest
 from models.repository import ModelRepository
 from tests.training.commands.conftest import write_mnist
-from training import export, recipe
+from training import backbones, export, recipe
 from training import run as training_run
 from training.__main__ import main
 from training.commands import train
@@ -117,6 +117,32 @@ def test_another_architecture_is_published_under_a_name_of_its_own(started: _Sta
     ((name, chosen, *_),) = started.calls
     assert (name, chosen.model, chosen.architecture) == ("mnist", "mnist-traut-shallow", "traut_shallow")
     assert (chosen.learning_rate, chosen.batch_size) == (0.5, recipe.load("mnist").batch_size)
+
+
+def test_a_recipe_with_a_backbone_starts_from_its_weights_unless_another_network_is_trained(
+    started: _Started, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"architecture": "efficientnet_lite0_x4", "backbone": "efficientnet_lite0"}
+    chosen = recipe.changed(recipe.load("mnist"), changes)
+    monkeypatch.setattr(recipe, "load", lambda _: chosen)
+    # whose weights are nowhere
+    assert started() == 1
+    output = capsys.readouterr()
+    assert output.err.startswith("error: the weights of efficientnet_lite0 are missing: ")
+    assert (started.calls, output.err.count("\n")) == ([], 1)
+    assert not (started.folder / "runs").exists()
+
+    monkeypatch.setattr(backbones, "load", lambda *given: given)
+    assert started("--weights", "x.npz", "--weights-sha256", "ab") == 0
+    *_, backbone = started.calls[0]
+    assert (backbone[0], backbone[1].root) == ("efficientnet_lite0", started.folder / "models")
+    assert backbone[2:] == (Path("x.npz"), "ab")
+
+    assert started("--architecture", "traut") == 0
+    _, other, *_, backbone = started.calls[1]
+    assert (other.architecture, other.backbone, backbone) == ("traut", None, None)
+    assert started("--architecture", "traut", "--weights", "x.npz") == 1
+    assert "mnist starts from random weights; leave --weights out" in capsys.readouterr().err
 
 
 def test_by_default_one_device_trains_and_nobody_listens(started: _Started) -> None:
