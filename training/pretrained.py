@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from training.splits import spread
+
 _CLASSIFIER = "classifier"
 _BATCH = 128
 _BATCHES = 8
@@ -27,8 +29,11 @@ def adapted(network: keras.Model, backbone: keras.Model, images: npt.NDArray[np.
             layer.set_weights(theirs.get_weights())
     norms = batch_norms(network)
     before = [norm.momentum for norm in norms]
-    parts = np.array_split(images[:: max(1, len(images) // (_BATCH * _BATCHES))][: _BATCH * _BATCHES], _BATCHES)
-    for index, part in enumerate(part for part in parts if len(part)):
+    chosen = spread(images, _BATCH * _BATCHES)
+    parts = (
+        chosen[first::_BATCHES] for first in range(min(_BATCHES, len(chosen)))
+    )  # each with pictures of all classes
+    for index, part in enumerate(parts):
         for norm in norms:
             norm.momentum = index / (index + 1)  # the mean over the batches so far
         network(part.astype(np.float32), training=True)

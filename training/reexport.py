@@ -9,7 +9,7 @@ import numpy.typing as npt
 from models.manifest import GOLDEN_FILE, Manifest
 from models.repository import ModelRepository, VersionFolder
 from training import backbones, calibrate, conclude, evaluate, export, run, views
-from training.splits import DataError, Dataset, Split, Splits, held_out, split
+from training.splits import DataError, Dataset, Split, Splits, held_out, split, spread
 
 
 def reexport(repository: ModelRepository, folder: VersionFolder, test: Split | None = None) -> VersionFolder:
@@ -44,7 +44,7 @@ def recalibrate(repository: ModelRepository, folder: VersionFolder, dataset: Dat
     _compare(folder, network, manifest.calibration.temperature, tolerance)
     conclusion, _ = run.measure(network, splits, dataset.source)
     draft = manifest.model_copy(update={"created_at": _now(), **conclusion._asdict()})
-    return export.publish(network, conclusion.temperature, draft, splits.decision.images[:256], repository)
+    return export.publish(network, conclusion.temperature, draft, spread(splits.decision.images, 256), repository)
 
 
 def _restored(repository: ModelRepository, folder: VersionFolder) -> tuple[Manifest, keras.Model]:

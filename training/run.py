@@ -17,7 +17,7 @@ from training.checkpoint import REPORT, Checkpoint
 from training.conclude import Conclusion, Outputs, conclude
 from training.fit import fit
 from training.recipe import Recipe
-from training.splits import DataError, Dataset, Splits, split
+from training.splits import DataError, Dataset, Splits, split, spread
 
 
 def run(
@@ -66,7 +66,7 @@ def run(
             wall_seconds=trained.seconds_before + time.monotonic() - started,
         ),
     )
-    folder = export.publish(network, conclusion.temperature, draft, splits.decision.images[:256], repository)
+    folder = export.publish(network, conclusion.temperature, draft, spread(splits.decision.images, 256), repository)
     manifest = repository.read(folder)
     if checkpoint is not None:
         findings = report.Findings(manifest, trained.history, splits.test, test_logits, trained.network)

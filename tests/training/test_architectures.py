@@ -241,6 +241,18 @@ def test_the_stem_of_airbench_whitens_the_pictures_it_was_prepared_with() -> Non
     assert not stem.trainable_variables
 
 
+def test_the_stem_of_airbench_is_prepared_with_pictures_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airbench, "_STEM_PICTURES", 400)
+    images = np.random.default_rng(0).integers(0, 256, (2000, 15, 15, 3)).astype(np.uint8)
+    images[:1000] //= 8  # sorted by class, of which the first one is dark
+    network = airbench.build_with("airbench", 15, 15, 3, (4, 6, 6))
+
+    airbench.prepare(network, images)
+
+    outputs = network.get_layer("stem")(airbench._normalise(images.astype("float32")))[..., :12].numpy().reshape(-1, 12)
+    np.testing.assert_allclose(outputs.T @ outputs / len(outputs), np.eye(12), atol=0.05)
+
+
 @pytest.mark.parametrize(("inputs", "outputs"), [(3, 5), (4, 4), (6, 2)])
 def test_the_first_filters_of_a_partial_identity_hand_on_their_input(inputs: int, outputs: int) -> None:
     layer = keras.layers.Conv2D(outputs, 3, padding="same", kernel_initializer=airbench.PartialIdentity())

@@ -33,7 +33,7 @@ def backbone() -> keras.Model:
 
 @pytest.fixture
 def images() -> np.ndarray:
-    """The first half dark, the second bright, so that a part of them says little of all."""
+    """The first half dark, the second bright, as classes are in data sets that are sorted by them."""
     pictures = np.random.default_rng(3).integers(0, 100, (COUNT, SIDE, SIDE, 3), dtype=np.uint8)
     pictures[COUNT // 2 :] += 100
     return pictures
@@ -63,8 +63,8 @@ def test_the_statistics_are_those_of_all_pictures(backbone: keras.Model, images:
     seen = keras.Model(network.input, network.get_layer("lower_conv").output).predict(images, verbose=0)
     norm = network.get_layer("lower_bn")
     np.testing.assert_allclose(norm.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-3)
-    parts = seen.reshape(8, COUNT // 8, -1, seen.shape[-1])
-    np.testing.assert_allclose(norm.moving_variance, parts.var(axis=(1, 2)).mean(axis=0), rtol=1e-3)
+    # in batches that hold dark and bright ones alike
+    np.testing.assert_allclose(norm.moving_variance, seen.var(axis=(0, 1, 2)), rtol=0.02)
 
 
 @pytest.mark.parametrize("count", [3, 1500])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.manifest import Label
-from training.splits import DataError, Dataset, Split, split
+from training.splits import DataError, Dataset, Split, split, spread
 
 
 def _numbered(n: int) -> Split:
@@ -64,3 +64,12 @@ def test_a_split_is_known_by_its_pixels_its_labels_and_their_order() -> None:
     assert len({record.sha256 for record in records}) == 4
     assert [record.n for record in records] == [5] * 4
     assert _numbered(5).record() == records[0]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [0]), (3, [0, 4, 9]), (10, list(range(10))), (11, list(range(10)))]
+)
+def test_some_pictures_are_taken_from_all_over(count: int, expected: list[int]) -> None:
+    chosen = spread(_numbered(10).images, count)
+
+    assert _numbers(Split(chosen, np.zeros(len(chosen), np.int64))) == expected

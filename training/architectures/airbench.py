@@ -13,6 +13,7 @@ import numpy.typing as npt
 from keras import layers
 
 from training.architectures._fused import FusedBatchNorm, QuickGelu, SameConv2D
+from training.splits import spread
 
 NATIVE = (32, 32, 10)
 
@@ -50,7 +51,7 @@ def build_with(
 
 def prepare(network: keras.Model, images: npt.NDArray[np.uint8]) -> None:
     """Set the stem so that 2x2 patches of `images`, uint8 [N, H, W, 3], come out whitened, and once more negated."""
-    pictures = np.asarray(_normalise(images[:_STEM_PICTURES].astype(np.float32)))
+    pictures = np.asarray(_normalise(spread(images, _STEM_PICTURES).astype(np.float32)))
     size = _STEM_KERNEL
     windows = np.lib.stride_tricks.sliding_window_view(pictures, (size, size), axis=(1, 2))
     patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * 3).astype(np.float64)
