@@ -138,10 +138,11 @@ def _batcher(settings: Settings, device: Device, metrics: Metrics, engine: Engin
         max_batch_size=settings.max_batch_size,
         batch_wait_s=settings.batch_wait_ms / 1000,
         queue_size=settings.queue_size,
+        timeout_s=settings.request_timeout_ms / 1000,
         observe=partial(metrics.observe_batch, manifest.name),
         name=manifest.name,
     )
 
 
 def _explainer(settings: Settings, device: Device, engine: Engine, manifest: Manifest) -> Explainer:
-    return Explainer(engine, device, settings.queue_size, manifest.name)
+    return Explainer(engine, device, settings.queue_size, manifest.name, settings.request_timeout_ms / 1000)

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _CLOSE = (b"connection", b"close")
 _PATIENCE_S = 5.0  # with workers that have stopped serving
+_START_AGAIN_AFTER_S = 5.0  # where one could not start beside others: memory may be short for a while
 _OPEN_FILES = 65_536
 
 
@@ -167,35 +168,51 @@ class Worker(Process):
 
 
 class Supervisor(Multiprocess):
-    """Keeps as many workers as the settings say. All stop if one ends before it has ever served."""
+    """Keeps as many workers as the settings say. All stop if one ends before any of them has ever served."""
 
     failed = False
+    _has_served = False
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket], settings: Settings) -> None:
         super().__init__(config, sockets)
         self._settings = settings
         self._patience_s = settings.drain_delay_s + settings.drain_timeout_s + _PATIENCE_S
         self._workers: list[Worker] = []
+        self._start_at: dict[int, float] = {}  # by the index of a worker that has ended; `time.monotonic`
 
     def init_processes(self) -> None:
         self._workers = [self._started() for _ in range(self.processes_num)]
         self.processes = list(self._workers)
 
     def keep_subprocess_alive(self) -> None:
+        self._has_served = self._has_served or any(worker.has_served for worker in self._workers)
         for index, worker in enumerate(self._workers):
-            if self.should_exit.is_set() or worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
+            if self.should_exit.is_set():
+                return
+            if index in self._start_at:
+                if time.monotonic() >= self._start_at[index]:
+                    del self._start_at[index]
+                    self._replace(index)
+                continue
+            if worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
                 continue
             worker.kill()
             worker.join()
             multiprocess.mark_process_dead(worker.pid)
-            if worker.exitcode == STARTUP_FAILURE or not worker.has_served:
-                logger.error("worker %s ended with %s before it could serve", worker.pid, worker.exitcode)
+            if worker.has_served:
+                logger.error("worker %s ended with %s; another one takes its place", worker.pid, worker.exitcode)
+                self._replace(index)
+                continue
+            logger.error("worker %s ended with %s before it could serve", worker.pid, worker.exitcode)
+            if not self._has_served:  # nor would another one
                 self.failed = True
                 self.should_exit.set()
                 return
-            logger.error("worker %s ended with %s; another one takes its place", worker.pid, worker.exitcode)
-            self._workers[index] = self._started()
-            self.processes = list(self._workers)
+            self._start_at[index] = time.monotonic() + _START_AGAIN_AFTER_S
+
+    def _replace(self, index: int) -> None:
+        self._workers[index] = self._started()
+        self.processes = list(self._workers)
 
     def terminate_all(self) -> None:
         super().terminate_all()
@@ -205,7 +222,9 @@ class Supervisor(Multiprocess):
     def join_all(self) -> None:
         """A worker that does not end by itself is killed. One that did not end well makes the service fail."""
         end = time.monotonic() + self._patience_s
-        for worker in self._workers:
+        for index, worker in enumerate(self._workers):
+            if index in self._start_at:
+                continue
             if not worker.ends_within(max(0.0, end - time.monotonic())):
                 logger.error("worker %s did not end in %g s, and is killed", worker.pid, self._patience_s)
                 worker.kill()

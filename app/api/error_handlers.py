@@ -3,6 +3,7 @@
 Protocols of others have their own, on paths of their own: `app.state.error_forms` has them by the path's beginning.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.schemas import ErrorBody, ErrorDetail
 from app.errors import (
     DemitasseError,
+    Draining,
     InternalError,
     InvalidParameter,
     MalformedBody,
@@ -101,7 +103,10 @@ def _named(error: HTTPException, method: str, path: str) -> DemitasseError:
 
 
 class LastResort:
-    """Turns an exception that nothing else knew into a 500 of the one shape; its traceback goes to the log alone."""
+    """Turns an exception that nothing else knew into a 500 of the one shape; its traceback goes to the log alone.
+
+    A request that is cut off at the end of a drain, which the server does by cancelling it, is answered 503.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -116,6 +121,14 @@ class LastResort:
 
         try:
             await self._app(scope, receive, watch)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if scope["type"] != "http" or started or task is None or not scope["app"].state.draining:
+                raise
+            task.uncancel()
+            await respond(Draining("the service stops, and could not finish this in time"), Request(scope))(
+                scope, receive, send
+            )
         except Exception:
             if scope["type"] != "http" or started:
                 raise

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull
 from app.inference.device import Clock, Device
 from app.inference.engines.base import Engine, Images, Infer, Probabilities, batch_sizes, shared_out
+from app.inference.room import Room
 
 _SMOOTHING = 0.1  # weight of the newest batch in the running mean of seconds per image
 
@@ -47,7 +48,7 @@ class _Waiting(NamedTuple):
 Answer = tuple[_Waiting, Inference | InferenceFailed]
 
 
-class _Blocks:
+class _Holds:
     """A context that any number of blocks may be in at once; `none` is set where none is."""
 
     def __init__(self) -> None:
@@ -77,22 +78,26 @@ class Batcher:
         batch_wait_s: float,
         queue_size: int,
         observe: BatchObserver,
+        timeout_s: float = math.inf,
         name: str = "",
         clock: Clock = time.monotonic,
     ) -> None:
-        """Batchers of the same `name` take turns at the device together, as the versions of one model do."""
+        """`timeout_s` is how long after its arrival a request's deadline comes.
+
+        Batchers of the same `name` take turns at the device together, as the versions of one model do.
+        """
         self._engine = engine
         self._name = name
         self._device = device
         self._sizes = batch_sizes(shared_out(max_batch_size, len(engine.lanes)))
         self._batch_wait_s = batch_wait_s
-        self._queue_size = queue_size
         self._observe = observe
         self._clock = clock
         self._waiting: dict[asyncio.Future[Inference], _Waiting] = {}  # in the order of arrival
         self._changed = asyncio.Event()
         self._seconds_per_image = 0.0
-        self._places, self._holds = _Blocks(), _Blocks()
+        self._room = Room(queue_size, timeout_s, clock)
+        self._holds = _Holds()
         self._computing: set[asyncio.Task[list[Answer]]] = set()
         self._worker = asyncio.create_task(self._work(), name="batcher")
 
@@ -104,13 +109,13 @@ class Batcher:
     @property
     def under_way(self) -> int:
         """Images that hold a place."""
-        return self._places.count
+        return self._room.under_way
 
     def check_room(self) -> None:
         """Raises `QueueFull` where there is no place for an image."""
-        if self.under_way >= self._queue_size:
+        if self._room.full:
             retry_after_s = max(1, math.ceil(self.under_way * self._seconds_per_image))
-            raise QueueFull(f"{self.under_way} images are under way, the limit is {self._queue_size}", retry_after_s)
+            raise QueueFull(f"{self.under_way} images are under way, the limit is {self._room.limit}", retry_after_s)
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep the version from closing, for a request whose images are yet to come."""
@@ -119,7 +124,7 @@ class Batcher:
     def admit(self) -> AbstractContextManager[None]:
         """Hold a place for one image. Raises `QueueFull` at once where there is none."""
         self.check_room()
-        return self._places
+        return self._room.admit()
 
     async def submit(self, image: Images, deadline: float) -> Inference:
         """Wait for the probabilities of uint8 [H, W, 3]. `deadline` is a time of the batcher's clock.
@@ -137,9 +142,9 @@ class Batcher:
 
     async def close(self) -> None:
         """Answer all that is under way, then stop."""
-        while self._holds.count or self._places.count:
+        while self._holds.count or self._room.under_way:
             await self._holds.none.wait()
-            await self._places.none.wait()
+            await self._room.none.wait()
         tasks = (self._worker, *self._computing)  # what is still being computed is for callers who have left
         for task in tasks:
             task.cancel()

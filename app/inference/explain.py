@@ -14,6 +14,7 @@ import numpy.typing as npt
 from app.errors import DeadlinePassed, InferenceFailed, QueueFull, Unimplemented
 from app.inference.device import Clock, Device
 from app.inference.engines.base import Engine, Explanation, Images, Unexplained
+from app.inference.room import Room
 from app.priority import stand_back
 
 Heatmap = npt.NDArray[np.float32]
@@ -39,24 +40,39 @@ class Explainer:
     """What a version's engine explains, for callers who may leave at any time. Needs a running event loop."""
 
     def __init__(
-        self, engine: Engine, device: Device, most: int = 1, name: str = "", clock: Clock = time.monotonic
+        self,
+        engine: Engine,
+        device: Device,
+        most: int = 1,
+        name: str = "",
+        timeout_s: float = math.inf,
+        clock: Clock = time.monotonic,
     ) -> None:
-        """`most` is that of pictures under way. Explainers and batchers of the same `name` take turns at the device."""
+        """`most` is that of pictures under way, whose deadlines come `timeout_s` after their requests' arrival.
+
+        Explainers and batchers of the same `name` take turns at the device.
+        """
         self._engine = engine
         self._device = device
-        self._most = most
+        self._room = Room(most, timeout_s, clock)
         self._name = name
         self._clock = clock
-        self.under_way = 0
         self._seconds_per_image = 0.0  # decoding and all else, by the last one
         self._loading: asyncio.Future[None] | None = None
         self._load_at = math.inf
 
+    @property
+    def under_way(self) -> int:
+        """Pictures that hold a place."""
+        return self._room.under_way
+
     def check_room(self) -> None:
         """Raises `QueueFull` where there is no place for a picture."""
-        if self.under_way >= self._most:
+        if self._room.full:
             retry_after_s = max(1, math.ceil(self.under_way * self._seconds_per_image))
-            raise QueueFull(f"{self.under_way} pictures are being explained, the limit is {self._most}", retry_after_s)
+            raise QueueFull(
+                f"{self.under_way} pictures are being explained, the limit is {self._room.limit}", retry_after_s
+            )
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -66,13 +82,10 @@ class Explainer:
         predictions.
         """
         self.check_room()
-        self.under_way += 1
-        place, started = self.under_way, self._clock()
-        try:
+        with self._room.admit():
+            place, started = self.under_way, self._clock()
             yield
             self._seconds_per_image = (self._clock() - started) / place
-        finally:
-            self.under_way -= 1
 
     async def explain(self, image: Images, class_id: int, deadline: float) -> Explained:
         """Explain uint8 [H, W, 3] for a class, or for `TOP_CLASS`. `deadline` is a time of the explainer's clock.

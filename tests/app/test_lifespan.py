@@ -18,7 +18,7 @@ async def test_settings_reach_the_parts(tmp_path: Path) -> None:
     publish(tmp_path)
     async with serving(tmp_path, max_batch_size=3, batch_wait_ms=500, queue_size=7, max_image_pixels=5) as served:
         batcher = served.batcher
-        assert (batcher._sizes, batcher._batch_wait_s, batcher._queue_size) == ((1, 2, 3), 0.5, 7)
+        assert (batcher._sizes, batcher._batch_wait_s, batcher._room.limit) == ((1, 2, 3), 0.5, 7)
         assert served.engine.sizes == [3, 2, 1]
         assert served.app.state.pipeline._decoder._max_pixels == 5
 

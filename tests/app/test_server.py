@@ -243,6 +243,8 @@ def test_all_workers_that_died_are_replaced_at_once(supervisor: Any) -> None:
 
 
 def test_worker_that_cannot_start_ends_the_service_as_failed(supervisor: Any) -> None:
+    for worker in supervisor.processes:
+        worker.has_served = False
     supervisor.processes[0].exitcode = supervisor.processes[1].exitcode = STARTUP_FAILURE
     supervisor.keep_subprocess_alive()
     assert (supervisor.failed, supervisor.should_exit.is_set()) == (True, True)
@@ -300,10 +302,42 @@ def test_worker_that_ends_badly_while_it_drains_makes_the_service_fail(
 def test_worker_that_dies_before_it_ever_served_ends_the_service_as_failed(
     supervisor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    supervisor.processes[2].exitcode, supervisor.processes[2].has_served = -4, False
+    for worker in supervisor.processes:
+        worker.has_served = False
+    supervisor.processes[2].exitcode = -4
     supervisor.keep_subprocess_alive()
     assert (supervisor.failed, supervisor.should_exit.is_set()) == (True, True)
     assert caplog.messages == ["worker 3 ended with -4 before it could serve"]
+
+
+def test_worker_that_cannot_start_beside_others_that_serve_is_tried_again_later(
+    supervisor: Any, now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor.processes[0].exitcode = -9
+    supervisor.keep_subprocess_alive()
+    caplog.clear()
+    for replacement, code in ((4, STARTUP_FAILURE), (5, -9)):
+        assert _pids(supervisor) == [replacement, 2, 3]
+        supervisor.processes[0].exitcode, supervisor.processes[0].has_served = code, False
+        supervisor.keep_subprocess_alive()
+        assert caplog.messages == [f"worker {replacement} ended with {code} before it could serve"]
+        now[0] += 4.9
+        supervisor.keep_subprocess_alive()
+        assert _pids(supervisor) == [replacement, 2, 3]
+        now[0] += 0.2
+        supervisor.keep_subprocess_alive()
+        caplog.clear()
+    assert _pids(supervisor) == [6, 2, 3]
+    assert (supervisor.failed, supervisor.should_exit.is_set()) == (False, False)
+
+
+def test_worker_that_waits_to_be_tried_again_does_not_make_the_end_a_failure(supervisor: Any) -> None:
+    supervisor.keep_subprocess_alive()
+    supervisor.processes[1].exitcode, supervisor.processes[1].has_served = STARTUP_FAILURE, False
+    supervisor.keep_subprocess_alive()
+    supervisor.terminate_all()
+    supervisor.join_all()
+    assert not supervisor.failed
 
 
 def test_closed_terminal_ends_the_service(supervisor: Any) -> None:

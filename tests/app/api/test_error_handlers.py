@@ -1,5 +1,6 @@
 """One shape for every error of every route."""
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from app.api.error_handlers import LastResort
-from tests.app.conftest import Served, png, publish, serving
+from tests.app.conftest import HeldEngine, Served, png, publish, serving, until
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -146,3 +147,32 @@ async def test_failure_in_the_middle_of_an_answer_is_left_to_the_server() -> Non
     with pytest.raises(ZeroDivisionError):
         await LastResort(breaking)({"type": "http", "state": {"request_id": "abc"}}, None, send)  # type: ignore[arg-type]
     assert [message["status"] for message in sent] == [200]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/predict", {"files": {"file": png(7)}}), ("/predict/batch", {"files": [("files", png(7)), ("files", png(8))]})],
+)
+async def test_request_that_is_cut_off_at_the_end_of_a_drain_is_told(
+    tmp_path: Path, path: str, body: dict[str, Any]
+) -> None:
+    publish(tmp_path)
+    async with serving(tmp_path, HeldEngine) as served:
+        asked = asyncio.create_task(served.http.post(path, **body))
+        await until(lambda: served.engine.sizes)
+        served.app.state.draining = True
+        asked.cancel()  # here the application runs in the caller's task, which the server would cancel
+        message = _checked(await asked, 503, "draining")
+        served.engine.let()
+    assert message == "the service stops, and could not finish this in time"
+
+
+async def test_request_that_is_cancelled_otherwise_is_not_answered(tmp_path: Path) -> None:
+    publish(tmp_path)
+    async with serving(tmp_path, HeldEngine) as served:
+        asked = asyncio.create_task(served.http.post("/predict", files={"file": png(7)}))
+        await until(lambda: served.engine.sizes)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        served.engine.let()

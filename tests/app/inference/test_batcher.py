@@ -342,6 +342,28 @@ async def test_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
         assert await asyncio.gather(*asked) == [3, 4]
 
 
+async def test_places_are_fewer_once_a_deadline_has_passed_in_the_queue() -> None:
+    now = [1.0]
+    engine = HeldEngine()
+    async with _batching(engine, queue_size=9, timeout_s=10.0, clock=lambda: now[0]) as batcher:
+        first = _asking(batcher, 1, 2, deadline=11.0)
+        await until(lambda: engine.sizes == [2])
+        late, last = _asking(batcher, 3, deadline=11.0), _asking(batcher, 4, deadline=20.0)
+        await until(lambda: batcher.queued == 2)
+        now[0] = 11.0
+        engine.let(1)
+
+        with pytest.raises(DeadlinePassed):
+            await late[0]
+        assert await asyncio.gather(*first) == [1, 2]
+        # two in ten seconds, less a fifth, are one
+        with pytest.raises(QueueFull, match=r"^1 images are under way, the limit is 1$"), batcher.admit():
+            pass
+        engine.let()
+        assert await last[0] == 4
+        assert await asyncio.gather(*_asking(batcher, 5, 6)) == [5, 6]
+
+
 async def test_place_is_given_back_after_answer_error_and_cancellation() -> None:
     engine = _Choosy(_raises)
     async with _batching(engine, queue_size=1) as batcher:
@@ -431,7 +453,8 @@ async def test_nothing_is_left_of_a_thousand_requests() -> None:
 
 
 async def test_what_a_batch_leaves_over_does_not_wait_again() -> None:
-    readings = itertools.chain([0.0] * 7, itertools.repeat(7200.0))  # of seven arrivals, and of all that comes later
+    # When seven got a place and when they came to wait, and all that comes later
+    readings = itertools.chain([0.0] * 14, itertools.repeat(7200.0))
     engine = FakeEngine()
     async with _batching(engine, batch_wait_s=3600.0, clock=lambda: next(readings)) as batcher:
         assert await asyncio.gather(*_asking(batcher, *range(7))) == list(range(7))
