@@ -17,6 +17,7 @@ Gate = Callable[[Scope], Response | None]
 _MOST_HEAD_BYTES = 2**16  # and what is received at a time besides: httptools and uvicorn have no limit
 _HEAD_TIMEOUT_S = 30.0  # from its first byte
 _READ_TIMEOUT_S = 30.0  # without taking any of an answer
+_LINGER_S, _LINGER_IDLE_S = 30.0, 2.0  # for the rest of a body whose answer has been sent; without any of it
 
 
 class GatedProtocol(HttpToolsProtocol):
@@ -28,6 +29,7 @@ class GatedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
+    _body_to_come = False  # of the request that was begun last
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -37,6 +39,8 @@ class GatedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """A head that does not end is refused: it would fill the memory, and joining its pieces hold up everybody."""
         head = self._unfinished_head
+        if self._gathering.lingering:
+            self._gathering.linger_on()
         super().data_received(data)
         if self._unfinished_head is None:
             # The rest of a refused body, or an empty line, has stopped the clock of an idle connection
@@ -75,12 +79,16 @@ class GatedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end_of_head()
+        self._body_to_come = True
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Read on, unless the next request waits already: else the end of the connection would not be seen."""
         super().on_message_complete()
-        if not self.pipeline:
+        self._body_to_come = False
+        if self._gathering.lingering:
+            self._gathering.end()
+        elif not self.pipeline:
             self.flow.resume_reading()
 
     def _should_upgrade(self) -> bool:
@@ -120,13 +128,15 @@ class GatedProtocol(HttpToolsProtocol):
             self._read_timer = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
-        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]  # hands on all the rest
+        self._gathering = _Gathering(transport, self.loop, lambda: self._body_to_come)
+        super().connection_made(self._gathering)  # type: ignore[arg-type]  # hands on all the rest
         self._expect_something()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_of_head()
         self._stop_waiting_for_reader()
         self._unset_keepalive_if_required()
+        self._gathering.end()
         super().connection_lost(exc)
         if not self._gone.done():
             self._gone.set_result(None)
@@ -184,20 +194,55 @@ class _Gathering:
     """A transport that sends what is written in one turn of the loop at once: head and body of an answer.
 
     Two writes would be two packets and two system calls, each of which wakes the other side.
+
+    It lingers where it is to be closed while a body is `to_come`: only its own side is closed, and the body is thrown
+    away until it ends. Closed with something unread, the kernel would reset the connection, and the answer would be
+    lost to a caller that still sends (RFC 9112, section 9.6).
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, to_come: Callable[[], bool]
+    ) -> None:
+        self._transport, self._loop, self._to_come = transport, loop, to_come
         self._gathered: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None  # while it lingers
+        self._linger_until = 0.0
+
+    @property
+    def lingering(self) -> bool:
+        return self._timer is not None
 
     def write(self, data: bytes) -> None:
+        if self.lingering:
+            return
         if not self._gathered:
             self._loop.call_soon(self._flush)
         self._gathered.append(data)
 
     def close(self) -> None:
         self._flush()
+        if self.lingering or self._transport.is_closing() or not (self._to_come() and self._transport.can_write_eof()):
+            self.end()
+            return
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._linger_until = self._loop.time() + _LINGER_S
+        self._timer = self._loop.call_later(_LINGER_IDLE_S, self._transport.close)
+
+    def linger_on(self) -> None:
+        """Some of the body has come."""
+        if self._timer is not None and self._loop.time() < self._linger_until:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(_LINGER_IDLE_S, self._transport.close)
+
+    def end(self) -> None:
+        """Close it whatever is to come."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self.lingering or self._transport.is_closing()
 
     def _flush(self) -> None:
         data = b"".join(self._gathered)

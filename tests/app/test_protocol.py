@@ -12,6 +12,7 @@ import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app import protocol
 from app.api.refusal import GATE
 from app.api.work import GONE
 from app.protocol import GatedProtocol
@@ -33,6 +34,9 @@ class _Site:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.passed.append(scope["path"])
+        if scope["path"] == "/early":  # without its body
+            await Response(b"no room", 429)(scope, receive, send)
+            return
         await self.may_answer.wait()
         body = await Request(scope, receive).body() if scope["path"] == "/echo" else self.answer
         await Response(body)(scope, receive, send)
@@ -334,3 +338,40 @@ async def test_head_and_body_of_an_answer_are_sent_at_once() -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"\r\n\r\ncome in")
     made.connection_lost(None)
+
+
+@pytest.mark.parametrize("path", [b"/full", b"/early"])
+async def test_answer_reaches_a_caller_that_still_sends_on_a_connection_that_is_to_be_closed(path: bytes) -> None:
+    """Closed at once, with a body unread, the kernel would take the answer back: the caller gets a reset."""
+    head = b"POST %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000000\r\n\r\n" % path
+    async with _connected(_Site()) as (writer, read):
+        writer.write(head + bytes(100_000))
+        for _ in range(9):
+            await asyncio.sleep(0.02)
+            writer.write(bytes(100_000))
+            await writer.drain()
+        status, headers, body = await read()
+        assert (status, headers[b"connection"], body) == (429, b"close", b"no room")
+        with pytest.raises(asyncio.IncompleteReadError):
+            await read()
+
+
+@pytest.mark.parametrize(("idle_s", "most_s", "pause_s"), [(0.1, 30.0, 0.5), (0.2, 0.3, 0.0)])
+async def test_rest_of_a_body_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch, idle_s: float, most_s: float, pause_s: float
+) -> None:
+    """Nothing comes for a while, or a little now and then for ever."""
+    monkeypatch.setattr(protocol, "_LINGER_IDLE_S", idle_s)
+    monkeypatch.setattr(protocol, "_LINGER_S", most_s)
+    async with _connected(_Site()) as (writer, read):
+        writer.write(b"POST /full HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000000\r\n\r\n")
+        assert (await read())[0] == 429
+        await asyncio.sleep(pause_s)
+        sent = 0
+        with pytest.raises(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+                sent += 1
+        assert (sent < 5) is (pause_s > 0)
