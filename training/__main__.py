@@ -24,8 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (DataError, RecipeError, RepositoryError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was published\n")
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"interrupted; {stop.args[0] if stop.args else 'nothing was published'}\n")
         return 130
     return 0
 

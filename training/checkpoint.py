@@ -11,6 +11,7 @@ import os
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -76,8 +77,8 @@ def figures(folder: Path) -> tuple[Epoch, ...]:
         raise RecipeError(f"{folder} holds no figures of a run: {error}") from error
 
 
-def new(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
-    """A new folder for a run of the recipe called `name`. Raises `OSError`."""
+def new(root: Path, name: str, recipe: AnyRecipe, devices: int = 1) -> Checkpoint:
+    """A new folder for a run of the recipe called `name` on so many devices. Raises `OSError`."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     folder = root / name / stamp
     again = 1
@@ -85,34 +86,49 @@ def new(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
         again += 1
         folder = root / name / f"{stamp}-{again}"
     folder.mkdir(parents=True)
-    _write(recipe, folder)
+    _write(_values(recipe, devices), folder)
     return Checkpoint(folder)
 
 
-def latest(root: Path, name: str, recipe: AnyRecipe) -> Checkpoint:
-    """The newest run of the recipe called `name`, whose values the recipe becomes.
+def latest(root: Path, name: str, recipe: AnyRecipe, devices: int = 1) -> Checkpoint:
+    """The newest run of the recipe called `name` with its values, on so many devices.
 
-    Raises `RecipeError` if there is none, or one of other values: but for views, and for the number of epochs where
-    none of them depends on it, which may be as few as have been.
+    Views may be others, and the number of epochs where none of them depends on it, which may be as few as have been:
+    those of the run become the recipe's. Raises `RecipeError` if there is none.
     """
-    runs = sorted(path.parent for path in (root / name).glob(f"*/{_RECIPE}"))
+    runs = sorted((path.parent for path in (root / name).glob(f"*/{_RECIPE}")), reverse=True)
     if not runs:
         raise RecipeError(f"there is no run of {name} in {root / name} to resume; start one without --resume")
-    try:
-        before = dict(json.loads((runs[-1] / _RECIPE).read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise RecipeError(f"{runs[-1] / _RECIPE} is damaged: {error}; start a run without --resume") from error
-    now = recipe.model_dump(mode="json")
-    free = {"views", "epochs"} if now.get("schedule") in ANY_LENGTH else {"views"}  # views come after the last epoch
-    if different := [key for key in now if key not in free and before.get(key) != now[key]]:
-        values = ", ".join(f"{key} {before.get(key)!r} instead of {now[key]!r}" for key in different)
-        raise RecipeError(f"the run in {runs[-1]} has {values}; resume it with its own values")
+    now = _values(recipe, devices)
+    run, before = next(((run, was) for run in runs if not _different(was := _read(run), now)), (None, _read(runs[0])))
+    if run is None:
+        values = ", ".join(f"{key} {before.get(key)!r} instead of {now.get(key)!r}" for key in _different(before, now))
+        raise RecipeError(f"the run in {runs[0]} has {values}; resume it with its own values")
     if before.get("epochs") != now["epochs"]:
-        done = _epochs_done(runs[-1])
+        done = _epochs_done(run)
         if done > now["epochs"]:
-            raise RecipeError(f"the run in {runs[-1]} has {done} epochs already, more than {now['epochs']}")
-    _write(recipe, runs[-1])
-    return Checkpoint(runs[-1])
+            raise RecipeError(f"the run in {run} has {done} epochs already, more than {now['epochs']}")
+    _write(now, run)
+    return Checkpoint(run)
+
+
+def _values(recipe: AnyRecipe, devices: int) -> dict[str, Any]:
+    """On one device the recipe's, as it was before there could be more."""
+    return recipe.model_dump(mode="json") | ({"devices": devices} if devices > 1 else {})
+
+
+def _different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    free = {"views", "epochs"} if now.get("schedule") in ANY_LENGTH else {"views"}  # views come after the last epoch
+    keys = [*now, *(key for key in ("devices",) if key not in now)]
+    return [key for key in keys if key not in free and before.get(key) != now.get(key)]
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / _RECIPE
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise RecipeError(f"{path} is damaged: {error}; start a run without --resume") from error
 
 
 def _epochs_done(folder: Path) -> int:
@@ -127,7 +143,7 @@ def _epochs_done(folder: Path) -> int:
         raise RecipeError(f"{path} is damaged: {error}; start a run without --resume") from error
 
 
-def _write(recipe: AnyRecipe, folder: Path) -> None:
+def _write(values: dict[str, Any], folder: Path) -> None:
     aside = folder / f"{_RECIPE}.part"
-    aside.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     aside.replace(folder / _RECIPE)

@@ -90,9 +90,17 @@ def caltech101_folder(given: Path | None) -> Iterator[Path]:
 def caltech101_listing(given: Path | None) -> Iterator[tuple[Listing, str]]:
     """Its photos without the clutter, and which copy they are; kept as `caltech101_folder` keeps them."""
     with caltech101_folder(given) as folder:
-        clutter = folder / _CALTECH101_CLASSES / _CALTECH101_CLUTTER
-        listing = photos.scan(folder, exclude={_CALTECH101_CLUTTER} if clutter.is_dir() else ())
-        yield listing, "Caltech-101" if (folder / "test.txt").is_file() else "Caltech-101, a fifth drawn for test"
+        yield photos.scan(folder, exclude=caltech101_clutter(folder)), caltech101_source(folder)
+
+
+def caltech101_clutter(folder: Path) -> tuple[str, ...]:
+    """The folder of `caltech101_folder` that is no class, where it is there."""
+    return (_CALTECH101_CLUTTER,) if (folder / _CALTECH101_CLASSES / _CALTECH101_CLUTTER).is_dir() else ()
+
+
+def caltech101_source(folder: Path) -> str:
+    """Which copy of the data set lies there, by which photos test."""
+    return "Caltech-101" if (folder / "test.txt").is_file() else "Caltech-101, a fifth drawn for test"
 
 
 def _mnist(given: Path | None, _: InputSpec | None) -> Dataset:

@@ -1,5 +1,6 @@
 """The epochs: optimiser and loss as the recipe says, a checkpoint after each."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from training import architectures, devices, pipeline, pretrained
 from training.checkpoint import Checkpoint
 from training.history import Epoch
 from training.optimizers import optimizer, plateau_rate
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 from training.splits import Splits
 
 
@@ -157,7 +158,10 @@ class Recorder(keras.callbacks.Callback):
             self.model.optimizer.learning_rate = self._rate(self.history)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Raises `RecipeError` where the loss has no bounds any more: no later epoch would mend that."""
         figures = {key: float(value) for key, value in (logs or {}).items()}
+        if not math.isfinite(figures["loss"]):
+            raise RecipeError(f"the loss is {figures['loss']} after epoch {epoch + 1}; try a lower --learning-rate")
         record = Epoch(
             epoch=epoch + 1,
             loss=figures["loss"],

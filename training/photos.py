@@ -140,6 +140,13 @@ def imbalance(listing: Listing) -> str:
     return f"{line}\nsmall classes are recognised less well than the accuracy says: more photos of them help most"
 
 
+def untested(listing: Listing) -> list[str]:
+    """A line on the classes of which no photo tests; none where there are none."""
+    tested = {photo.class_id for photo in listing.test}
+    names = [label.name for i, label in enumerate(listing.labels) if i not in tested]
+    return [f"test.txt lists no photo of {_some(names)}: no figure says how well they are recognised"] if names else []
+
+
 def left_over(listing: Listing) -> list[str]:
     """A line on the files that were ignored, how many of each kind; none where there were none."""
     if not listing.ignored:
@@ -251,9 +258,15 @@ def _split(photos: _Photos, train: dict[str, int], test: dict[str, int]) -> tupl
     for key in sorted(train.keys() & test.keys()):
         lines = f"line {train[key]} of train.txt and in line {test[key]} of test.txt"
         raise DataError(f"'{key}' is in {lines}; expected each photo either to train or to test")
-    rest = photos.keys() - train.keys() if train else _draw(photos)
-    tests = test.keys() if test else rest
-    trains = train.keys() if train else photos.keys() - tests
+    if train or not test:
+        # Classes that no list knows were added later
+        listed = {photos[key].class_id for key in (*train, *test)}
+        added = {key: photo for key, photo in photos.items() if photo.class_id not in listed}
+        drawn, known = _draw(added), photos.keys() - added.keys()
+        tests = drawn | (test.keys() or known - train.keys())
+        trains = train.keys() | added.keys() - drawn
+    else:
+        tests, trains = set(test), photos.keys() - test.keys()
     picked = (tuple(photo for key, photo in photos.items() if key in part) for part in (trains, tests))
     return next(picked), next(picked)
 

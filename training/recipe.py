@@ -28,6 +28,7 @@ def _known_architecture(name: str) -> str:
 
 ArchitectureName = Annotated[str, AfterValidator(_known_architecture)]
 
+_ADAM_RATE = 1e-3
 ANY_LENGTH = ("constant", "plateau")  # schedules in which no epoch depends on how many there are to be
 
 
@@ -150,6 +151,26 @@ def changed(recipe: AnyRecipeT, changes: dict[str, object]) -> AnyRecipeT:
         return type(recipe).model_validate({**recipe.model_dump(), **changes})
     except ValidationError as error:
         raise RecipeError(_first_error(error)) from error
+
+
+def with_architecture(recipe: AnyRecipe, name: str) -> AnyRecipe:
+    """The recipe for another network, under a name of its own: what is live under the recipe's stays.
+
+    Left out is what suits the recipe's own network alone: the weights of its backbone, and, for others than the
+    airbench ones, Muon's learning rates and smaller pictures. Of a `Transfer` it is the backbone that is replaced.
+    Raises `RecipeError`.
+    """
+    changes: dict[str, object] = {"model": f"{recipe.model}-{name}".replace("_", "-")}
+    if isinstance(recipe, Transfer):
+        return changed(changed(recipe, {"backbone": name}), changes)
+    others: dict[str, object] = {"architecture": name}
+    if name != recipe.architecture:
+        others["backbone"] = None
+    if not name.startswith("airbench"):
+        others["small_epochs"] = 0
+        if recipe.optimizer == "muon":
+            others.update(optimizer="adam", learning_rate=_ADAM_RATE)
+    return changed(changed(recipe, others), changes)
 
 
 def _module(name: str) -> ModuleType:

@@ -8,6 +8,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from models.manifest import Abstention, Label, Manifest, Metric
+from models.repository import VersionFolder
 from training import calibrate, inside, plots
 from training.calibrate import Floats, Ints, Judged
 from training.history import Epoch
@@ -67,6 +69,18 @@ class Mistake(NamedTuple):
     true: str
     predicted: str
     confidence: float
+
+
+@contextmanager
+def after(published: VersionFolder) -> Iterator[None]:
+    """For what is written once a version is published: whatever stops it says that the version is there."""
+    name = f"{published.name} version {published.version} is published"
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{name}, but its report can't be written: {error}") from error
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{name}, but without its report") from stop
 
 
 def write(findings: Findings, path: Path) -> None:

@@ -45,6 +45,7 @@ def run(
         height, width = (None, None) if any_size else wanted
         return architectures.build(recipe.architecture, height, width, len(dataset.labels))
 
+    devices = 1 if strategy is None else strategy.num_replicas_in_sync
     start = None if backbone is None else pretrained.adapted(build(), backbone.network, splits.train.images)
     trained = fit(build, splits, recipe, checkpoint, strategy, callbacks, start)
     network = views.stacked(trained.network, recipe.views)
@@ -59,7 +60,7 @@ def run(
         conclusion=conclusion,
         provenance=provenance.record(
             name,
-            settings=recipe.model_dump(mode="json"),
+            settings=recipe.model_dump(mode="json") | ({"devices": devices} if devices > 1 else {}),
             seed=recipe.seed,
             dataset=splits.record(dataset),
             pretrained=None if backbone is None else backbone.pretrained,
@@ -69,8 +70,9 @@ def run(
     folder = export.publish(network, conclusion.temperature, draft, spread(splits.decision.images, 256), repository)
     manifest = repository.read(folder)
     if checkpoint is not None:
-        findings = report.Findings(manifest, trained.history, splits.test, test_logits, trained.network)
-        report.write(findings, checkpoint.folder / REPORT)
+        with report.after(folder):
+            findings = report.Findings(manifest, trained.history, splits.test, test_logits, trained.network)
+            report.write(findings, checkpoint.folder / REPORT)
     return folder, manifest
 
 

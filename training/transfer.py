@@ -15,6 +15,7 @@ its head, and say so; all others are those of float32.
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ import numpy.typing as npt
 
 from models.manifest import DatasetRecord, Decision, Manifest, SplitRecord
 from models.repository import ModelRepository, VersionFolder
-from training import architectures, duplicates, evaluate, export, features, head, photos, provenance, report
+from training import architectures, data, duplicates, evaluate, export, features, head, photos, provenance, report
 from training.backbones import MODELS, Backbone
 from training.checkpoint import REPORT, Checkpoint
 from training.conclude import TARGET_RISK, Outputs, conclude
@@ -41,6 +42,7 @@ from training.splits import DataError, Split
 from training.terminal import say
 
 _PHOTOS = "photos.json"
+_SCRATCH = "pixels-"
 _SHOWN = 10
 _FEW = 50
 _GOLDEN_CANDIDATES = 64
@@ -76,10 +78,12 @@ def run(
     listing = photos.scan(folder, recipe.exclude)
     labels, source = listing.labels, _source(recipe, folder)
     say(f"{len(listing.train):,} photos to train on, {len(listing.test):,} to test on, {len(labels)} classes")
-    for line in (photos.imbalance(listing), *photos.left_over(listing)):
+    for line in (photos.imbalance(listing), *photos.untested(listing), *photos.left_over(listing)):
         say(line)
     body = resized(backbone.network, recipe.input.height, recipe.input.width)
-    with TemporaryDirectory(prefix="pixels-", dir=checkpoint.folder, ignore_cleanup_errors=True) as scratch:
+    for left in checkpoint.folder.glob(f"{_SCRATCH}*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=_SCRATCH, dir=checkpoint.folder, ignore_cleanup_errors=True) as scratch:
         found = features.extract((*listing.train, *listing.test), recipe.input, body, Path(scratch))
         _report_unreadable(found)
         train, test = _parts(found, listing)
@@ -112,15 +116,16 @@ def run(
         candidates = np.asarray(found.pixels[train[:: max(1, len(train) // _GOLDEN_CANDIDATES)]])
         published = export.publish(network, conclusion.temperature, draft, candidates, repository)
         manifest = repository.read(published)
-        # Pixels stay in their file: the report looks at few of them
-        findings = report.Findings(
-            manifest,
-            phase.trained.history,
-            Split(found.pixels[test[0] :], found.classes[test]),
-            phase.test.logits,
-            network,
-        )
-        report.write(findings, checkpoint.folder / REPORT)
+        with report.after(published):
+            # Pixels stay in their file: the report looks at few of them
+            findings = report.Findings(
+                manifest,
+                phase.trained.history,
+                Split(found.pixels[test[0] :], found.classes[test]),
+                phase.test.logits,
+                network,
+            )
+            report.write(findings, checkpoint.folder / REPORT)
     return published, manifest
 
 
@@ -207,8 +212,15 @@ def _refuse_other_photos(found: Features, parts: dict[str, Rows], checkpoint: Ch
     }
     path = checkpoint.folder / _PHOTOS
     if not path.exists():
-        path.write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
-    elif json.loads(path.read_text(encoding="utf-8")) != digests:
+        aside = path.with_suffix(".part")
+        aside.write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+        aside.replace(path)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}; start without --resume") from error
+    if before != digests:
         raise DataError(f"{checkpoint.folder} began with other photos than there are now; start without --resume")
 
 
@@ -225,19 +237,24 @@ def _held_out(classes: npt.NDArray[np.int64], recipe: Transfer) -> tuple[Rows, R
 
 def _parts(found: Features, listing: Listing) -> tuple[Rows, Rows]:
     """Rows that train and rows that test, among the readable photos."""
+    names = [label.name for label in listing.labels]
+    counts = np.bincount(found.classes, minlength=len(names))
+    if few := [f"'{names[i]}' ({counts[i]})" for i in np.flatnonzero(counts < photos.MINIMUM_PER_CLASS)]:
+        expected = f"expected at least {photos.MINIMUM_PER_CLASS} photos that can be read in each class"
+        raise DataError(f"{expected}, got fewer in {', '.join(few)}; repair or add photos")
     testing = set(listing.test)
     is_test = np.array([photo in testing for photo in found.photos])
     train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
     if not len(test):
         raise DataError("none of the photos to test on can be read")
-    if empty := [label.name for i, label in enumerate(listing.labels) if not (found.classes[train] == i).any()]:
+    if empty := [name for i, name in enumerate(names) if not (found.classes[train] == i).any()]:
         raise DataError(f"no readable photo is left to train on in {', '.join(empty)}")
     return train, test
 
 
 def _source(recipe: Transfer, folder: Path) -> str:
     if recipe.dataset == "caltech101":
-        return "Caltech-101"
+        return data.caltech101_source(folder)
     return f"photos in {folder.resolve().name}".encode(errors="replace").decode()  # of names that are no text, too
 
 

@@ -243,6 +243,26 @@ def test_a_run_that_lacks_a_value_of_today_is_not_resumed(tmp_path: Path) -> Non
         checkpoint.latest(tmp_path, "quick", _recipe())
 
 
+def test_the_newest_run_of_the_same_values_goes_on(tmp_path: Path) -> None:
+    first, second = (checkpoint.new(tmp_path, "quick", _recipe(learning_rate=rate)).folder for rate in (0.1, 0.2))
+    assert first != second
+
+    assert checkpoint.latest(tmp_path, "quick", _recipe(learning_rate=0.1)).folder == first
+    assert checkpoint.latest(tmp_path, "quick", _recipe(learning_rate=0.2)).folder == second
+    with pytest.raises(RecipeError, match=rf"the run in {second} has learning_rate 0\.2 instead of 0\.3; "):
+        checkpoint.latest(tmp_path, "quick", _recipe(learning_rate=0.3))
+
+
+def test_a_run_goes_on_on_as_many_devices(tmp_path: Path) -> None:
+    one = checkpoint.new(tmp_path, "quick", _recipe()).folder
+    with pytest.raises(RecipeError, match="has devices None instead of 2; "):
+        checkpoint.latest(tmp_path, "quick", _recipe(), devices=2)
+    two = checkpoint.new(tmp_path, "quick", _recipe(), devices=2).folder
+
+    assert checkpoint.latest(tmp_path, "quick", _recipe(), devices=2).folder == two
+    assert checkpoint.latest(tmp_path, "quick", _recipe()).folder == one
+
+
 def test_a_folder_without_figures_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=f"{tmp_path} holds no figures of a run: "):
         checkpoint.figures(tmp_path)

@@ -245,3 +245,21 @@ def test_first_epochs_see_smaller_crops_where_the_recipe_says_so(backbone: keras
     weights = [[np.concatenate(network.get_layer(name).get_weights()) for name in names] for network in nets]
     moved = [name for name, *pair in zip(names, *weights, strict=True) if not np.array_equal(*pair)]
     assert moved == ["middle_conv", "upper_conv"]
+
+
+@pytest.mark.parametrize(("name", "length"), [("resnet34", 512), ("resnet50", 2048)])
+def test_a_residual_network_is_tuned_on_small_crops_first(name: str, length: int) -> None:
+    keras.utils.set_random_seed(0)
+    head = Head(np.zeros((length, 3), np.float32), np.zeros(3, np.float32))
+    start = fine_tune.with_head(architectures.build(name, SIZE, SIZE, 7), head)
+
+    trained = _tune(start, epochs=2, small_epochs=1, batch_size=20, learning_rate=0.001)
+
+    assert (trained.network.name, trained.network.input_shape) == (name, (None, SIZE, SIZE, 3))
+    assert np.isfinite([epoch.loss for epoch in trained.history]).all()
+    moved = [
+        bool((ours != theirs).any())
+        for ours, theirs in zip(trained.network.get_weights(), start.get_weights(), strict=True)
+    ]
+    assert not moved[0]
+    assert moved[-1]

@@ -14,7 +14,7 @@ from training import checkpoint, devices, fit
 from training.architectures import airbench
 from training.checkpoint import Checkpoint
 from training.fit import Trained
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 from training.splits import Split, Splits
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +95,19 @@ def test_a_network_learns_from_small_pictures_first_and_comes_back_for_the_size_
     assert trained.network.input_shape == (None, 16, 16, 3)
     assert [epoch.epoch for epoch in trained.history] == [1, 2, 3, 4]
     assert trained.history[-1].loss < trained.history[0].loss
+
+
+def test_a_loss_without_bounds_ends_the_run_and_leaves_the_epoch_before(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            if epoch == 1:
+                self.model.layers[-1].set_weights([np.full(w.shape, np.inf) for w in self.model.layers[-1].weights])
+
+    with pytest.raises(RecipeError, match=r"^the loss is nan after epoch 2; try a lower --learning-rate$"):
+        fit.fit(_builder([]), _splits(), _recipe(epochs=3), Checkpoint(tmp_path), callbacks=[Spoil()])
+    assert [epoch.epoch for epoch in checkpoint.figures(tmp_path)] == [1]
 
 
 def test_the_precision_of_the_process_is_restored_even_where_building_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from training.__main__ import main
         (["run", "mnist", "--architecture", "ResNet"], "architecture: Value error, expected one of airbench, "),
         (["run", "mnist", "--weights", "x.npz"], "mnist starts from random weights; leave --weights out"),
         (["run", "caltech101", "--views", "6"], "this recipe has no views; it has model, description, dataset, "),
-        (["run", "caltech101", "--architecture", "vgg16"], "this recipe has no architecture; it has model, "),
+        (["run", "caltech101", "--architecture", "vgg16"], "backbone: Input should be 'efficientnet_lite0', "),
         (["run", "caltech101", "--strategy", "mirrored"], "caltech101 trains on one device; leave --strategy out"),
         (["run", "caltech101", "--data", "/nowhere"], "caltech101.tar is missing: neither the file nor a folder with "),
         (["photos", "/nowhere", "--name", "Pets"], "model: String should match pattern "),

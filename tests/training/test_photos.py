@@ -133,6 +133,31 @@ def test_of_one_list_the_rest_is_the_other_part(pets: Path, alone: str, other: s
     assert _names(getattr(listing, other), pets) == rest
 
 
+@pytest.mark.parametrize("lists", [("train",), ("train", "test")])
+def test_of_classes_that_were_added_to_listed_ones_a_fifth_is_drawn(pets: Path, lists: tuple[str, ...]) -> None:
+    (pets / "train.txt").write_text("cat/0.jpg\ncat/2.jpg\ncat/3.jpg\ncat/4.jpg\n")
+    (pets / "test.txt").write_text("cat/1.jpg\n")
+    for name in {"train", "test"} - set(lists):
+        (pets / f"{name}.txt").unlink()
+
+    listing = photos.scan(pets)
+
+    trains, tests = _names(listing.train, pets), _names(listing.test, pets)
+    assert [name for name in trains if name.startswith("cat")] == [f"cat/{i}.jpg" for i in (0, 2, 3, 4)]
+    assert [name for name in tests if name.startswith("cat")] == ["cat/1.jpg"]
+    assert sorted(name for name in (*trains, *tests) if name.startswith("dog")) == _numbered("dog", 6)
+    assert len(tests) == 2
+    assert photos.untested(listing) == []
+
+
+def test_a_class_that_is_not_tested_is_named(pets: Path) -> None:
+    (pets / "test.txt").write_text("cat/0.jpg\n")
+
+    (line,) = photos.untested(photos.scan(pets))
+
+    assert line == "test.txt lists no photo of 'dog': no figure says how well they are recognised"
+
+
 @pytest.mark.parametrize(
     "line", ["../pets/cat/0.jpg", "cat/../../0.jpg", "/cat/0.jpg", "C:\\cat\\0.jpg", "\\\\pc\\0.jpg"]
 )

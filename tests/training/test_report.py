@@ -28,6 +28,7 @@ from models.manifest import (
     Provenance,
     SplitRecord,
 )
+from models.repository import VersionFolder
 from training import history, inside, plots, report
 from training.calibrate import Judged
 from training.history import Epoch
@@ -547,3 +548,15 @@ def test_a_file_that_is_no_history_names_the_line(tmp_path: Path, text: str, mes
 
     with pytest.raises(history.HistoryError, match=message):
         history.read(tmp_path / "history.csv")
+
+
+@pytest.mark.parametrize(
+    ("stop", "message"),
+    [
+        (OSError("no space left"), "^pets version 3 is published, but its report can't be written: no space left$"),
+        (KeyboardInterrupt(), "^pets version 3 is published, but without its report$"),
+    ],
+)
+def test_what_stops_a_report_says_that_its_version_is_there(stop: BaseException, message: str) -> None:
+    with pytest.raises(type(stop), match=message), report.after(VersionFolder("pets", 3, Path("pets/3"), (0, 0, 0))):
+        raise stop

@@ -1,6 +1,7 @@
 """`python -m training photos`: from a folder as people have it to a version that is served, and what may go wrong."""
 
 import contextlib
+import dataclasses
 import errno
 import io
 import os
@@ -280,6 +281,16 @@ def test_a_run_does_not_go_on_with_other_photos(frozen: SimpleNamespace, tmp_pat
             transfer._refuse_other_photos(frozen.features, others, state)
 
 
+def test_a_damaged_record_of_the_photos_is_named(frozen: SimpleNamespace, tmp_path: Path) -> None:
+    state, parts = Checkpoint(tmp_path), {"train": np.arange(30), "test": np.arange(30, 40)}
+    transfer._refuse_other_photos(frozen.features, parts, state)
+    path = tmp_path / "photos.json"
+    path.write_bytes(path.read_bytes()[:50])
+
+    with pytest.raises(DataError, match=r"photos\.json is damaged: .*; start without --resume"):
+        transfer._refuse_other_photos(frozen.features, parts, state)
+
+
 @pytest.fixture
 def start(place: SimpleNamespace, tmp_path: Path) -> Callable[..., SimpleNamespace]:
     """The command in a place of its own, with what it left behind."""
@@ -316,7 +327,7 @@ def unlike(tmp_path: Path) -> Path:
         ({"folder": "kind"}, "expected at least 5 photos in each class in "),
         ({"name": "My Model"}, "model: "),
         ({"name": "../x"}, "model: "),
-        ({"arguments": ["--epochs", "3"]}, "--epochs is one of fine-tuning: give --unfreeze too"),
+        ({"arguments": ["--batch-size", "3", "--epochs", "0"]}, "--batch-size is one of fine-tuning: give --unfreeze"),
         ({"arguments": ["--small-epochs", "3"]}, "--small-epochs is one of fine-tuning: give --unfreeze too"),
         ({"arguments": ["--unfreeze", "--epochs", "0"]}, "--unfreeze needs --epochs of 1 or more"),
         ({"arguments": ["--unfreeze", "--epochs", "-1"]}, "epochs: "),
@@ -392,9 +403,18 @@ def test_features_that_end_early_leave_no_pixels_and_no_version(
     error: BaseException, code: int, message: str,
 ) -> None:  # fmt: skip
     def extract(_listing: object, _spec: object, _network: object, scratch: Path) -> Features:
+        assert [path.name for path in scratch.parent.glob("pixels-*")] == [scratch.name]
         (scratch / "pixels").write_bytes(b"many")
         raise error
 
+    def new(*given: Any) -> Checkpoint:
+        state = Checkpoint(begun(*given).folder)
+        (state.folder / "pixels-killed").mkdir()  # as a run that was killed leaves them to the one that goes on
+        (state.folder / "pixels-killed" / "pixels").write_bytes(b"many")
+        return state
+
+    begun = checkpoint.new
+    monkeypatch.setattr(checkpoint, "new", new)
     monkeypatch.setattr(backbones, "load", lambda *_: backbone)
     monkeypatch.setattr(features, "extract", extract)
     before = start(folder=Path("nowhere")).published
@@ -475,11 +495,31 @@ def test_what_is_held_out_is_spread_over_the_classes_and_in_no_other_part() -> N
     assert again.tolist() == calibration.tolist() != other.tolist()
 
 
-def test_a_class_that_lost_all_its_photos_is_named(place: SimpleNamespace) -> None:
+@pytest.mark.parametrize("left", [0, 4])
+def test_a_class_that_lost_nearly_all_its_photos_is_named(place: SimpleNamespace, left: int) -> None:
     listing = photos.scan(place.folder)
-    kept = [photo for photo in (*listing.train, *listing.test) if photo.class_id != 1 or photo in listing.test]
+    blue = [photo for photo in (*listing.train, *listing.test) if photo.class_id == 1]
+    kept = [photo for photo in (*listing.train, *listing.test) if photo not in blue[left:]]
     found = _features([photo.class_id for photo in kept])
     found = Features(**{**vars(found), "photos": tuple(kept)})
+
+    message = rf"^expected at least 5 photos that can be read in each class, got fewer in 'blue things' \({left}\); "
+    with pytest.raises(DataError, match=message):
+        transfer._parts(found, listing)
+
+
+def test_a_class_whose_photos_to_train_on_are_unreadable_is_named(place: SimpleNamespace) -> None:
+    names = [path.relative_to(place.folder).as_posix() for path in (place.folder / "blue things").iterdir()][:6]
+    listing = photos.scan(place.folder)
+    chosen = {place.folder / name for name in names}
+    every = (*listing.train, *listing.test)
+    listing = dataclasses.replace(
+        listing,
+        train=tuple(photo for photo in every if photo.path not in chosen),
+        test=tuple(photo for photo in every if photo.path in chosen),
+    )
+    kept = [photo for photo in every if photo.class_id != 1 or photo.path in chosen]
+    found = Features(**{**vars(_features([photo.class_id for photo in kept])), "photos": tuple(kept)})
 
     with pytest.raises(DataError, match=r"^no readable photo is left to train on in blue things$"):
         transfer._parts(found, listing)

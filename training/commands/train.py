@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 _RUNS = Path("runs")
 _FINE_TUNING_EPOCHS = 6
-# The values of a recipe that the command line can replace
+# The values of a recipe that the command line can replace, besides its architecture
 _CHANGES = {
-    "architecture": str,
     "batch_size": int,
     "epochs": int,
     "small_epochs": int,
@@ -34,6 +33,7 @@ def add_to(commands: "Commands") -> None:
     run = commands.add_parser("run", help="train, calibrate, evaluate and publish a recipe")
     run.add_argument("recipe", help="its name, as `list` shows it")
     run.add_argument("--data", type=Path, help="the data set's file, or the folder that holds it")
+    run.add_argument("--architecture", help="another network by the same recipe, published under a name of its own")
     for name, kind in _CHANGES.items():
         run.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the recipe's")
     _add_weights(run)
@@ -54,7 +54,9 @@ def add_to(commands: "Commands") -> None:
     photos.add_argument(
         "--unfreeze", action="store_true", help="fine-tune the upper half of the backbone after the head"
     )
-    photos.add_argument("--epochs", type=int, help=f"of fine-tuning (default: {_FINE_TUNING_EPOCHS})")
+    photos.add_argument(
+        "--epochs", type=int, help=f"of fine-tuning, which this asks for, too (default: {_FINE_TUNING_EPOCHS})"
+    )
     photos.add_argument(
         "--small-epochs",
         type=int,
@@ -83,18 +85,18 @@ def _run(options: argparse.Namespace) -> None:
     from training import recipe
 
     chosen = recipe.load(options.recipe)
-    changes = _given(options, *_CHANGES)
-    if isinstance(chosen, recipe.Recipe) and options.architecture not in (None, chosen.architecture):
-        changes["backbone"] = None  # its weights are those of one network
-    chosen = recipe.changed(chosen, changes)
-    if options.architecture is not None:  # what is live under the recipe's own name stays
-        chosen = recipe.changed(chosen, {"model": f"{chosen.model}-{options.architecture}".replace("_", "-")})
+    if options.architecture is not None:
+        before, chosen = chosen, recipe.with_architecture(chosen, options.architecture)
+        if getattr(chosen, "optimizer", None) != getattr(before, "optimizer", None):
+            say(f"Muon's rates are those of airbench networks, so {options.architecture} is trained with Adam")
+    chosen = recipe.changed(chosen, _given(options, *_CHANGES))
     if isinstance(chosen, recipe.Transfer):
         from training import data
 
         if options.strategy != "single":
             raise recipe.RecipeError(f"{options.recipe} trains on one device; leave --strategy out")
         with data.caltech101_folder(options.data) as folder:
+            chosen = recipe.changed(chosen, {"exclude": data.caltech101_clutter(folder)})
             _transfer(options.recipe, chosen, folder, options)
         return
     if chosen.backbone is None and (options.weights or options.weights_sha256):
@@ -108,7 +110,7 @@ def _run(options: argparse.Namespace) -> None:
     if chosen.backbone is not None:
         backbone = backbones.load(chosen.backbone, repository, options.weights, options.weights_sha256)
     strategy = devices.strategy(options.strategy)
-    state, callbacks = _started(options.recipe, chosen, options)
+    state, callbacks = _started(options.recipe, chosen, options, strategy.num_replicas_in_sync)
     published = run.run(options.recipe, chosen, dataset, repository, state, strategy, callbacks, backbone)
     say(run.summary(*published, options.models))
     say(f"report: {state.folder / REPORT}")
@@ -118,11 +120,12 @@ def _photos(options: argparse.Namespace) -> None:
     from training import recipe
 
     fine_tuning = _given(options, "epochs", "small_epochs", "batch_size", "learning_rate")
-    if fine_tuning and not options.unfreeze:
-        option = next(iter(fine_tuning)).replace("_", "-")
+    unfreeze = options.unfreeze or bool(options.epochs)
+    if not unfreeze and (of_no_use := [name for name in fine_tuning if name != "epochs"]):
+        option = of_no_use[0].replace("_", "-")
         raise recipe.RecipeError(f"--{option} is one of fine-tuning: give --unfreeze too, or leave it out")
     epochs = 0
-    if options.unfreeze:
+    if unfreeze:
         epochs = _FINE_TUNING_EPOCHS if options.epochs is None else options.epochs
     changes = {
         "model": options.name,
@@ -156,15 +159,15 @@ def _transfer(name: str, recipe: "Transfer", folder: Path, options: argparse.Nam
 
 
 def _started(
-    name: str, recipe: "AnyRecipe", options: argparse.Namespace
+    name: str, recipe: "AnyRecipe", options: argparse.Namespace, count: int = 1
 ) -> tuple["Checkpoint", list["keras.callbacks.Callback"]]:
-    """A new run or the one to go on with, and who listens to it."""
+    """A new run on so many devices or the one to go on with, and who listens to it."""
     from training import checkpoint, devices
     from training.recipe import RecipeError
 
     if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise RecipeError("TensorBoard is not installed; install the package tensorboard, or leave --tensorboard out")
-    state = (checkpoint.latest if options.resume else checkpoint.new)(options.runs, name, recipe)
+    state = (checkpoint.latest if options.resume else checkpoint.new)(options.runs, name, recipe, count)
     return state, [devices.tensorboard(state.folder)] if options.tensorboard else []
 
 

@@ -119,6 +119,29 @@ def test_another_architecture_is_published_under_a_name_of_its_own(started: _Sta
     assert (chosen.learning_rate, chosen.batch_size) == (0.5, recipe.load("mnist").batch_size)
 
 
+def test_what_suits_the_network_of_a_recipe_alone_is_left_out_with_another(
+    started: _Started, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe.changed(recipe.load("mnist-fast"), {"small_epochs": 1, "model": "m"})
+    monkeypatch.setattr(recipe, "load", lambda _: chosen)
+
+    assert started("--architecture", "airbench_wide") == started("--architecture", "traut") == 0
+
+    (_, wide, *_), (_, traut, *_) = started.calls
+    kept = ("muon", chosen.learning_rate, 1)
+    assert (wide.model, wide.optimizer, wide.learning_rate, wide.small_epochs) == ("m-airbench-wide", *kept)
+    assert (traut.model, traut.optimizer, traut.learning_rate, traut.small_epochs) == ("m-traut", "adam", 1e-3, 0)
+    told = [line for line in capsys.readouterr().out.splitlines() if "Adam" in line]
+    assert told == ["Muon's rates are those of airbench networks, so traut is trained with Adam"]
+
+
+def test_another_architecture_of_transfer_learning_is_another_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = recipe.with_architecture(recipe.load("caltech101"), "resnet50")
+
+    assert isinstance(asked, recipe.Transfer)
+    assert (asked.model, asked.backbone, asked.epochs) == ("caltech101-resnet50", "resnet50", 8)
+
+
 def test_a_recipe_with_a_backbone_starts_from_its_weights_unless_another_network_is_trained(
     started: _Started, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +204,8 @@ def test_fine_tuning_sees_whole_photos_in_its_last_epoch_alone_unless_told(
     asked = []
     monkeypatch.setattr(train, "_transfer", lambda _, recipe, *__: asked.append((recipe.epochs, recipe.small_epochs)))
 
-    for options in ((), ("--unfreeze",), ("--unfreeze", "--epochs=1"), ("--unfreeze", "--small-epochs=0")):
-        assert main(["photos", str(tmp_path), "--name", "any", *options]) == 0
+    asking = ["", "--epochs=0", "--unfreeze", "--epochs=2", "--unfreeze --epochs=1", "--unfreeze --small-epochs=0"]
+    for options in asking:
+        assert main(["photos", str(tmp_path), "--name", "any", *options.split()]) == 0
 
-    assert asked == [(0, 0), (6, 5), (1, 0), (6, 0)]
+    assert asked == [(0, 0), (0, 0), (6, 5), (2, 1), (1, 0), (6, 0)]
