@@ -4,7 +4,9 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,21 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender is measured (3)")
     parser.add_argument("--even-if-busy", action="store_true", help="measure although other programs compute")
     arguments = parser.parse_args()
-    if not arguments.even_if_busy:
-        try:
+    idle = _nothing if arguments.even_if_busy else machine.wait_until_idle
+    try:
+        if not arguments.even_if_busy:
             machine.refuse_if_busy()
-        except machine.Busy as busy:
-            sys.stderr.write(f"error: {busy}\n")
-            return 1
+        return _measure(arguments, idle)
+    except machine.Busy as busy:
+        sys.stderr.write(f"error: {busy}\n")
+        return 1
+
+
+def _nothing() -> None:
+    """Whatever else computes, go on."""
+
+
+def _measure(arguments: argparse.Namespace, idle: Callable[[], None]) -> int:
     result: dict[str, Any] = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),
@@ -38,9 +49,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "service.log"
         if arguments.part in (None, "throughput"):
-            result["throughput"] = _throughput(arguments.seconds, arguments.rounds, log)
+            result["throughput"] = _throughput(arguments.seconds, arguments.rounds, log, idle)
         if arguments.part in (None, "experiments"):
-            result["experiments"] = _experiments(arguments.seconds, log)
+            result["experiments"] = _experiments(arguments.seconds, log, idle)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{result['measured_at'][:19].replace(':', '')}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -48,11 +59,11 @@ def main() -> int:
     return 0
 
 
-def _throughput(seconds: float, rounds: int, log: Path) -> dict[str, Any]:
+def _throughput(seconds: float, rounds: int, log: Path, idle: Callable[[], None]) -> dict[str, Any]:
     kinds = throughput.contenders(processes=min(4, available_cores()))
     found: dict[str, Any] = {}
     for workload in throughput.WORKLOADS:
-        found[workload.name] = throughput.measure(workload, kinds, seconds, rounds, log)
+        found[workload.name] = throughput.measure(workload, kinds, seconds, rounds, log, idle)
         _say(f"\n{workload.name} ({found[workload.name]['picture_bytes']:,} bytes)\n")
         for line in throughput.table(found[workload.name]):
             _say(line)
@@ -63,14 +74,17 @@ def _throughput(seconds: float, rounds: int, log: Path) -> dict[str, Any]:
     return {"workloads": found, "large_photo_p50_ms": large}
 
 
-def _experiments(seconds: float, log: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "overload": experiments.overload(log, 2 * seconds),
-        "fairness": experiments.fairness(log, seconds),
-        "reload": experiments.reload(log, seconds),
-        "start": experiments.start(log),
-        "drain": experiments.drain(log, seconds),
-    }
+def _experiments(seconds: float, log: Path, idle: Callable[[], None]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, experiment in {
+        "overload": partial(experiments.overload, log, 2 * seconds),
+        "fairness": partial(experiments.fairness, log, seconds),
+        "reload": partial(experiments.reload, log, seconds),
+        "start": partial(experiments.start, log),
+        "drain": partial(experiments.drain, log, seconds),
+    }.items():
+        idle()
+        found[name] = experiment()
     _say("")
     for line in experiments.table(found):
         _say(line)

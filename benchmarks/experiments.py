@@ -40,10 +40,9 @@ def overload(log: Path, seconds: float, model: str = "imagenet") -> dict[str, An
         rate = uvloop.run(load.closed(service.port, asked, 16, seconds)).rate
         memory_mib.append(service.resident_mib())
         for _ in range(_TURNS):
-            peaks.append(uvloop.run(load.closed(service.port, asked, 64, seconds)))
-            floods.append(
-                uvloop.run(load.open_(service.port, asked, OVERLOAD * rate, seconds, connections=_CONNECTIONS))
-            )
+            peaks.append(uvloop.run(load.closed(service.port, asked, 64, seconds)).checked())
+            offered = load.open_(service.port, asked, OVERLOAD * rate, seconds, connections=_CONNECTIONS)
+            floods.append(uvloop.run(offered).checked())
             memory_mib.append(service.resident_mib())
         time.sleep(10)
         later = uvloop.run(load.closed(service.port, asked, 1, seconds / 2))
@@ -93,7 +92,7 @@ def fairness(log: Path, seconds: float) -> dict[str, Any]:
         flood = asyncio.create_task(load.closed(port, busy, 64, seconds + 2))
         await asyncio.sleep(1)
         alone = await load.closed(port, small, 1, seconds)
-        return await flood, alone
+        return (await flood).checked(), alone.checked()
 
     with servers.running(kind, newest("imagenet"), log) as service:
         alone = uvloop.run(load.closed(service.port, small, 1, 2.0))
@@ -137,7 +136,7 @@ def reload(log: Path, seconds: float) -> dict[str, Any]:
                 await asyncio.sleep(0.1)
             swapped_after = time.perf_counter() - began
             await asyncio.to_thread(shutil.rmtree, root / "imagenet" / "1")
-            return await loading, swapped_after
+            return (await loading).checked(), swapped_after
 
         with servers.running(kind, root, log, MODEL_REPOSITORY=str(root)) as service:
             uvloop.run(load.closed(service.port, asked, 64, 2.0))
@@ -197,7 +196,7 @@ def drain(log: Path, seconds: float) -> dict[str, Any]:
         while service.process.poll() is None:
             await asyncio.sleep(0.02)
         ended_after = time.perf_counter() - began
-        return await loading, ended_after
+        return (await loading).checked(), ended_after
 
     with servers.running(kind, newest("imagenet"), log) as service:
         found, ended_after = uvloop.run(stop(service))

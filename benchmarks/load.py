@@ -71,6 +71,12 @@ class Load:
         found = [answer.seconds for answer in self.answers if answer.status == status]
         return float(np.percentile(found, percentile)) * 1000 if found else float("nan")
 
+    def checked(self) -> "Load":
+        """The load itself. Raises `RuntimeError` where an answer was wrong: its speed would be worth nothing."""
+        if self.wrong:
+            raise RuntimeError(f"{self.wrong} answers had another top class than their picture")
+        return self
+
     def summary(self) -> dict[str, Any]:
         return {
             "seconds": round(self.seconds, 2),

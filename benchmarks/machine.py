@@ -44,6 +44,17 @@ def refuse_if_busy() -> None:
         raise Busy(f"other programs take {share:.0%} of this machine; a comparison needs it idle")
 
 
+def wait_until_idle(patience_s: float = 60.0) -> None:
+    """Raises `Busy` where the machine is still busy after so many seconds."""
+    give_up = time.monotonic() + patience_s
+    while True:
+        try:
+            return refuse_if_busy()
+        except Busy:
+            if time.monotonic() >= give_up:
+                raise
+
+
 def _times() -> tuple[int, int]:
     """Ticks spent computing, and all ticks, of all processors since the machine began."""
     fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]

@@ -226,7 +226,12 @@ class Batcher:
         return alive[:size]
 
     def _begun(self, infer: Infer, batch: Sequence[_Waiting]) -> asyncio.Future[Probabilities]:
-        return self._device.run(infer, [item.image for item in batch])
+        try:
+            return self._device.run(infer, [item.image for item in batch])
+        except RuntimeError as error:  # no thread can be started, as where processes are limited
+            failed: asyncio.Future[Probabilities] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
 
     async def _answers(
         self, infer: Infer, batch: Sequence[_Waiting], started: float, computing: asyncio.Future[Probabilities]

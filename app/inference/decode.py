@@ -5,9 +5,11 @@ decoded on the spot: the way to a thread and back takes longer.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, TypeVarTuple
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +55,7 @@ class Decoder:
                 image = preprocess.open_image(data, self._max_pixels)
                 if image.width * image.height <= _THUMBNAIL_PIXELS:
                     return preprocess.to_pixels(image, spec)
-            return await self._in_turn(model, preprocess.load_image, data, spec, self._max_pixels)
+            return await self._in_turn((self._turns,), model, preprocess.load_image, data, spec, self._max_pixels)
 
     async def look(self, data: bytes, spec: InputSpec, model: str = "") -> tuple[Images, Box]:
         """As `decode`, and the part of the upright picture that this is."""
@@ -67,15 +69,32 @@ class Decoder:
 
     async def _to_explain(self, model: str, work: Callable[[*Given], Result], *given: *Given) -> Result:
         """One at a time, which leaves the other threads to predictions."""
-        async with self._explaining.take(model):
-            return await self._in_turn(model, work, *given)
+        return await self._in_turn((self._explaining, self._turns), model, work, *given)
 
-    async def _in_turn(self, model: str, work: Callable[[*Given], Result], *given: *Given) -> Result:
-        async with self._turns.take(model):
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
+    async def _in_turn(
+        self, queues: Sequence[Turns], model: str, work: Callable[[*Given], Result], *given: *Given
+    ) -> Result:
+        with ExitStack() as held:
+            for turns in queues:
+                held.callback(turns.release, await turns.acquire(model))
+            submitted = self._pool.submit(work, *given)
+            working = asyncio.wrap_future(submitted)
+            # Held until the thread is free, which a caller who leaves does not change
+            working.add_done_callback(partial(_done, held.pop_all().close))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            submitted.cancel()  # where no thread has begun it
+            raise
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _done(release: Callable[[], None], working: "asyncio.Future[Any]") -> None:
+    release()
+    if not working.cancelled():
+        working.exception()  # which nobody else may ask for
 
 
 def _look(data: bytes, spec: InputSpec, max_pixels: int) -> tuple[Images, Box]:

@@ -66,6 +66,13 @@ async def test_answers_with_another_label_are_counted_as_wrong() -> None:
     assert found.wrong == len(found.answers) > 0
 
 
+def test_load_with_a_wrong_answer_is_none() -> None:
+    right = load.Load(1.0)
+    assert right.checked() is right
+    with pytest.raises(RuntimeError, match=r"^2 answers had another top class than their picture$"):
+        load.Load(1.0, wrong=2).checked()
+
+
 async def test_refusals_are_no_answers_and_their_retry_after_is_noted() -> None:
     async with _server(lambda _: REFUSED) as port:
         found = await load.closed(port, [RIGHT], 1, 0.1)

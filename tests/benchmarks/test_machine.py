@@ -27,6 +27,23 @@ def test_busy_machine_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert capsys.readouterr().err == "error: other programs take 50% of this machine; a comparison needs it idle\n"
 
 
+def test_machine_that_is_busy_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares, now = iter([0.5, 0.3, 0.05]), [0.0]
+
+    def refuse() -> None:
+        now[0] += 2.0
+        if (share := next(shares, 0.9)) > 0.1:
+            raise machine.Busy(f"{share}")
+
+    monkeypatch.setattr(machine, "refuse_if_busy", refuse)
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
+    machine.wait_until_idle()
+    assert now == [6.0]
+    with pytest.raises(machine.Busy, match=r"0\.9"):
+        machine.wait_until_idle(patience_s=10.0)
+    assert now == [16.0]
+
+
 def test_ticks_grow_and_some_of_them_are_busy() -> None:
     before = machine._times()
     sum(range(3_000_000))

@@ -342,6 +342,36 @@ async def test_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
         assert await asyncio.gather(*asked) == [3, 4]
 
 
+async def test_engine_that_fails_once_on_a_batch_answers_all_of_it() -> None:
+    class Once(FakeEngine):
+        failed = False
+
+        def infer(self, images: np.ndarray) -> np.ndarray:
+            if not self.failed:
+                self.failed = True
+                raise RuntimeError("for a moment")
+            return super().infer(images)
+
+    engine = Once()
+    async with _batching(engine) as batcher:
+        assert await asyncio.gather(*_asking(batcher, 1, 2, 3, 4)) == [1, 2, 3, 4]
+    assert engine.sizes == [1, 1, 1, 1]
+
+
+async def test_device_that_can_not_begin_fails_its_batch_and_leaves_the_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device()
+
+    def run(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with _batching(FakeEngine(), device) as batcher:
+        with monkeypatch.context() as patch:
+            patch.setattr(device, "run", run)
+            for answer in await asyncio.gather(*_asking(batcher, 1, 2), return_exceptions=True):
+                assert isinstance(answer, InferenceFailed)
+        assert await asyncio.gather(*_asking(batcher, 3, 4)) == [3, 4]
+
+
 async def test_places_are_fewer_once_a_deadline_has_passed_in_the_queue() -> None:
     now = [1.0]
     engine = HeldEngine()

@@ -1,6 +1,7 @@
 """Bytes to pixels, on the spot or in worker threads, and what is said of bytes that are no picture."""
 
 import asyncio
+import gc
 import io
 import threading
 
@@ -60,6 +61,59 @@ async def test_caller_who_leaves_before_its_turn_costs_no_decoding(monkeypatch: 
     await asyncio.wait(tasks)
     decoder.close()
     assert decoded == [b"1", b"3"]
+
+
+async def test_caller_who_leaves_while_its_explanation_is_decoded_leaves_no_second_thread_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[bytes] = []
+    leave = threading.Event()
+
+    def opened(data: bytes, max_pixels: int) -> Image.Image:
+        begun.append(data)
+        if data != b"prediction":
+            leave.wait(20)
+        return Image.new("RGB", (3, 2))
+
+    monkeypatch.setattr(preprocess, "open_image", opened)
+    decoder = Decoder(threads=2, max_pixels=100)
+    first = asyncio.create_task(decoder.look(b"1", SPEC))
+    await until(lambda: begun == [b"1"])
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+    second = asyncio.create_task(decoder.look(b"2", SPEC))
+    assert (await decoder.decode(b"prediction", SPEC)).shape == (SPEC.height, SPEC.width, 3)
+    assert begun == [b"1", b"prediction"]
+    leave.set()
+    await second
+    assert begun[2:] == [b"2"]
+    decoder.close()
+
+
+async def test_error_of_a_picture_whose_caller_has_left_is_nobodys(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave = threading.Event()
+
+    def load(*_: object) -> np.ndarray:
+        leave.wait(20)
+        raise preprocess.UnreadableImage("cut short")
+
+    monkeypatch.setattr(preprocess, "load_image", load)
+    decoder = Decoder(threads=1, max_pixels=100)
+    left = asyncio.create_task(decoder.decode(b"1", SPEC))
+    await asyncio.sleep(0.01)
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    leave.set()
+    with pytest.raises(UnreadableImage):
+        await decoder.decode(b"2", SPEC)
+    gc.collect()
+    assert caplog.messages == []
+    decoder.close()
 
 
 def _picture(kind: str, size: tuple[int, int], mode: str = "RGB") -> bytes:
