@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import load, pictures
-from tests.e2e.service import PATIENCE_S, ROOT, Service
+from tests.e2e.service import PATIENCE_S, PICTURES, ROOT, Service
 
 SHIPPED = ROOT / "models"
 CLIENTS = 64
@@ -105,10 +105,12 @@ def test_64_clients_get_the_answers_to_their_own_pictures(service: Service) -> N
 
 
 def test_callers_that_leave_at_any_moment_are_not_missed(service: Service) -> None:
-    sent = load.raw_body("/predict", _cloud(0))
+    photo = (PICTURES / "cat.jpg").read_bytes()  # is decoded in a thread, thumbnails are not
+    bodies = [load.raw_body("/predict", _cloud(0)), load.multipart("/predict", "file", photo)]
     chance = random.Random(0)  # noqa: S311  no secret hangs on it
 
     async def leaver() -> None:
+        sent = chance.choice(bodies)
         _, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(sent[: chance.randrange(len(sent)) if chance.random() < 0.5 else len(sent)])
         await writer.drain()
@@ -153,10 +155,11 @@ def test_too_many_get_an_answer_or_429_with_retry_after_and_nothing_else(start, 
     assert asyncio.run(load.closed(service.port, digits, 2, 0.5)).statuses.keys() == {200}
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_version_is_replaced_under_64_clients_without_a_failed_request(
-    start, repository: Path, digits: list[load.Request]
+    start, repository: Path, digits: list[load.Request], workers: str
 ) -> None:
-    service = start(MODEL_REPOSITORY=str(repository), RELOAD_INTERVAL_S="0.1").wait_until_ready()
+    service = start(MODEL_REPOSITORY=str(repository), RELOAD_INTERVAL_S="0.1", WORKERS=workers).wait_until_ready()
 
     def publish_and_withdraw() -> None:
         aside = repository / ".staging-by-hand"

@@ -20,10 +20,11 @@ def test_start_says_address_models_and_a_command_to_paste(shipped: Service) -> N
     assert f"curl -F file=@tests/pictures/espresso_cup.jpg http://127.0.0.1:{shipped.port}/predict" in messages
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_fails_readiness_first_answers_what_was_accepted_and_exits_0(
-    start, imagenet: str, espresso: bytes
+    start, imagenet: str, espresso: bytes, workers: str
 ) -> None:
-    service = start(MODEL_REPOSITORY=imagenet, DRAIN_DELAY_S="1").wait_until_ready()
+    service = start(MODEL_REPOSITORY=imagenet, DRAIN_DELAY_S="1", WORKERS=workers).wait_until_ready()
     statuses: list[int] = []
     lost: list[httpx.TransportError] = []
     signalled = threading.Event()

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -160,6 +161,17 @@ def test_engine_that_hangs_fails_liveness_and_keeps_nobody_from_stopping(start_s
     service.wait_for(lambda: _get(service, "/health/live").status_code == 503, "liveness to fail")
     assert _get(service, "/health/live").json()["error"]["code"] == "engine_stuck"
     assert service.stop() == 0
+
+
+def test_request_that_can_not_be_answered_before_the_end_of_a_drain_is_told(start_small) -> None:
+    service = start_small(module="tests.e2e.hanging", REQUEST_TIMEOUT_MS="60000", DRAIN_TIMEOUT_S="1")
+    with ThreadPoolExecutor(1) as caller:
+        asked = caller.submit(_post, service, 255)
+        service.wait_for(lambda: _totals(service)[2] == 2, "the request")
+        service.process.send_signal(signal.SIGTERM)
+        answer = asked.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "draining")
+    assert service.process.wait(PATIENCE_S) == 0
 
 
 def test_worker_whose_engine_hangs_is_replaced_and_sigterm_ends_them_all_the_same(start_small) -> None:
