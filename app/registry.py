@@ -12,8 +12,10 @@ import os
 import random
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from app.errors import InvalidParameter, NotReady, UnknownLabel, UnknownModel, UnknownVersion
 from app.inference.batcher import Batcher
@@ -27,6 +29,8 @@ from models.manifest import Manifest
 from models.repository import ModelRepository, RepositoryError, VersionFolder
 
 logger = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 PREFERRED_DEFAULT = "imagenet"
 STABLE, CANARY = "stable", "canary"  # the labels that decide who answers requests that name no version
@@ -73,6 +77,12 @@ class Registry:
     _label_errors: dict[str, str] = field(default_factory=dict)  # of each model, so that it is said once
     _incomplete: list[LiveVersion] = field(default_factory=list)  # whose engines have more to load
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
+    _threads: set[threading.Thread] = field(default_factory=set)  # that fetch or load
+
+    @property
+    def loading(self) -> bool:
+        """A thread fetches or loads, which may take long, and in an engine that hangs for ever."""
+        return bool(self._threads)
 
     @property
     def live(self) -> list[LiveVersion]:
@@ -139,7 +149,7 @@ class Registry:
         """Bring the live versions in line with the repository."""
         if self.fetch is not None:
             try:
-                await _abandonable(self.fetch)
+                await _abandonable(self.fetch, self._threads)
             except RepositoryError as error:
                 logger.error("%s; what is live stays so", error)
         root = self.repository.root
@@ -220,7 +230,7 @@ class Registry:
         """Load a version and put it in the place of the one before, or note why it is refused."""
         files = await asyncio.to_thread(contents, folder.path)
         try:
-            manifest, engine = await asyncio.to_thread(self._load, folder)
+            manifest, engine = await _abandonable(partial(self._load, folder), self._threads)
         except Exception as error:  # a broken version may raise anything, and must not stop the others
             expected = isinstance(error, (RepositoryError, EngineError))
             why = str(error) if expected else f"{type(error).__name__}: {error}"
@@ -255,7 +265,7 @@ class Registry:
             if self._live.get((live.folder.name, live.folder.version)) is not live:
                 continue
             try:
-                await asyncio.to_thread(_complete_engine, live)
+                await _abandonable(partial(_complete_engine, live), self._threads)
             except Exception:
                 logger.exception("%s version %d could not be sped up", live.folder.name, live.folder.version)
 
@@ -271,27 +281,23 @@ def _complete_engine(live: LiveVersion) -> None:
     complete(live.engine, live.folder, live.manifest)
 
 
-async def _abandonable(work: Callable[[], None]) -> None:
-    """As `asyncio.to_thread`, but the end of the process does not wait for it: a copy from afar may take minutes."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[None] = loop.create_future()
+async def _abandonable(work: Callable[[], Found], threads: set[threading.Thread]) -> Found:
+    """As `asyncio.to_thread`, but the end of the process does not wait for it: a copy from afar may take minutes.
 
-    def settle(error: Exception | None) -> None:
-        if outcome.cancelled():
-            return
-        if error is None:
-            outcome.set_result(None)
-        else:
-            outcome.set_exception(error)
+    Its thread is among `threads` meanwhile.
+    """
+    outcome: Future[Found] = Future()
+    outcome.set_running_or_notify_cancel()  # from here on, whoever leaves does not cancel it
 
     def run() -> None:
-        failure = None
         try:
-            work()
+            outcome.set_result(work())
         except Exception as error:
-            failure = error
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            loop.call_soon_threadsafe(settle, failure)
+            outcome.set_exception(error)
+        finally:
+            threads.discard(threading.current_thread())
 
-    threading.Thread(target=run, name="fetch", daemon=True).start()
-    await outcome
+    thread = threading.Thread(target=run, name="beside", daemon=True)
+    threads.add(thread)
+    thread.start()
+    return await asyncio.wrap_future(outcome)

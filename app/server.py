@@ -260,8 +260,9 @@ def _allow_connections() -> None:
 
 
 def _leave_a_hanging_engine(server: Server) -> None:
-    """Python would wait for the thread in which it hangs; all requests have had their answer by now."""
-    if server.engine_busy_s:
+    """Python would wait for the thread in which it hangs or loads; all requests have had their answer by now."""
+    registry: Registry | None = getattr(server.app.state, "registry", None)
+    if server.engine_busy_s or (registry is not None and registry.loading):
         logging.shutdown()
         os._exit(0)
 

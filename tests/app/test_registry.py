@@ -604,6 +604,29 @@ def test_loop_ends_while_the_repository_is_still_being_fetched(tmp_path: Path) -
     assert ended.wait(20)
 
 
+def test_loop_ends_while_a_version_is_still_loading(tmp_path: Path) -> None:
+    publish(tmp_path)
+    leave, ended = threading.Event(), threading.Event()
+
+    def load(*_: object) -> FakeEngine:
+        leave.wait(20)
+        ended.set()
+        return FakeEngine()
+
+    async def leave_it() -> Registry:
+        async with _registry(tmp_path, load) as registry:
+            assert not registry.loading
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(registry.refresh(), 0.05)
+            assert registry.loading
+        return registry
+
+    registry = asyncio.run(leave_it())
+    assert (ended.is_set(), registry.loading) == (False, True)
+    leave.set()
+    assert ended.wait(20)
+
+
 async def test_repository_that_can_not_be_fetched_is_served_as_it_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
