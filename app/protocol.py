@@ -82,6 +82,11 @@ class GatedProtocol(HttpToolsProtocol):
         self._body_to_come = True
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """What comes while the connection lingers is for nobody, whichever request it belongs to."""
+        if not self._gathering.lingering:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Read on, unless the next request waits already: else the end of the connection would not be seen."""
         super().on_message_complete()
@@ -142,6 +147,8 @@ class GatedProtocol(HttpToolsProtocol):
             self._gone.set_result(None)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._gathering.is_closing():  # by the answer before it, in the same packet
+            return
         refusal = self._refusal(cycle)
         if refusal is None:
             super()._start_asgi_task(cycle, app)
@@ -220,8 +227,10 @@ class _Gathering:
         self._gathered.append(data)
 
     def close(self) -> None:
+        if self.lingering:
+            return
         self._flush()
-        if self.lingering or self._transport.is_closing() or not (self._to_come() and self._transport.can_write_eof()):
+        if self._transport.is_closing() or not (self._to_come() and self._transport.can_write_eof()):
             self.end()
             return
         self._transport.write_eof()

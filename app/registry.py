@@ -292,12 +292,16 @@ async def _abandonable(work: Callable[[], Found], threads: set[threading.Thread]
     def run() -> None:
         try:
             outcome.set_result(work())
-        except Exception as error:
+        except BaseException as error:
             outcome.set_exception(error)
         finally:
             threads.discard(threading.current_thread())
 
     thread = threading.Thread(target=run, name="beside", daemon=True)
     threads.add(thread)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        threads.discard(thread)
+        raise
     return await asyncio.wrap_future(outcome)

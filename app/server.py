@@ -92,6 +92,7 @@ def serve(settings: Settings, engine: Chosen, greet: Callable[[Registry], None])
     try:
         server.run(_sockets(server.config, settings.metrics_port) if own else None)
     except SystemExit:  # how uvicorn ends where it can't listen, having logged why
+        _leave_a_hanging_engine(server, 1)
         return 1
     _leave_a_hanging_engine(server)
     return 0
@@ -168,10 +169,9 @@ class Worker(Process):
 
 
 class Supervisor(Multiprocess):
-    """Keeps as many workers as the settings say. All stop if one ends before any of them has ever served."""
+    """Keeps as many workers as the settings say. All stop if one can't start, and no other one serves."""
 
     failed = False
-    _has_served = False
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket], settings: Settings) -> None:
         super().__init__(config, sockets)
@@ -185,7 +185,6 @@ class Supervisor(Multiprocess):
         self.processes = list(self._workers)
 
     def keep_subprocess_alive(self) -> None:
-        self._has_served = self._has_served or any(worker.has_served for worker in self._workers)
         for index, worker in enumerate(self._workers):
             if self.should_exit.is_set():
                 return
@@ -204,7 +203,8 @@ class Supervisor(Multiprocess):
                 self._replace(index)
                 continue
             logger.error("worker %s ended with %s before it could serve", worker.pid, worker.exitcode)
-            if not self._has_served:  # nor would another one
+            others = (other for i, other in enumerate(self._workers) if i not in {index, *self._start_at})
+            if not any(other.has_served and other.exitcode is None for other in others):  # nor would another one
                 self.failed = True
                 self.should_exit.set()
                 return
@@ -259,12 +259,12 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _leave_a_hanging_engine(server: Server) -> None:
+def _leave_a_hanging_engine(server: Server, exit_code: int = 0) -> None:
     """Python would wait for the thread in which it hangs or loads; all requests have had their answer by now."""
     registry: Registry | None = getattr(server.app.state, "registry", None)
     if server.engine_busy_s or (registry is not None and registry.loading):
         logging.shutdown()
-        os._exit(0)
+        os._exit(exit_code)
 
 
 def _server(settings: Settings, app: FastAPI) -> Server:

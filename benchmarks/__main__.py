@@ -46,36 +46,39 @@ def _measure(arguments: argparse.Namespace, idle: Callable[[], None]) -> int:
         "rounds": arguments.rounds,
     }
     _say(f"machine: {result['machine']}\npeers: {result['peers']}")
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "service.log"
-        if arguments.part in (None, "throughput"):
-            result["throughput"] = _throughput(arguments.seconds, arguments.rounds, log, idle)
-        if arguments.part in (None, "experiments"):
-            result["experiments"] = _experiments(arguments.seconds, log, idle)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{result['measured_at'][:19].replace(':', '')}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    _say(f"\nraw figures: {path}")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "service.log"
+            if arguments.part in (None, "throughput"):
+                result["throughput"] = {}
+                _throughput(arguments.seconds, arguments.rounds, log, idle, result["throughput"])
+            if arguments.part in (None, "experiments"):
+                result["experiments"] = {}
+                _experiments(arguments.seconds, log, idle, result["experiments"])
+    finally:  # whatever ends it: what was found until then took long
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{result['measured_at'][:19].replace(':', '')}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        _say(f"\nraw figures: {path}")
     return 0
 
 
-def _throughput(seconds: float, rounds: int, log: Path, idle: Callable[[], None]) -> dict[str, Any]:
+def _throughput(seconds: float, rounds: int, log: Path, idle: Callable[[], None], into: dict[str, Any]) -> None:
     kinds = throughput.contenders(processes=min(4, available_cores()))
-    found: dict[str, Any] = {}
+    found = into["workloads"] = {}
     for workload in throughput.WORKLOADS:
         found[workload.name] = throughput.measure(workload, kinds, seconds, rounds, log, idle)
         _say(f"\n{workload.name} ({found[workload.name]['picture_bytes']:,} bytes)\n")
         for line in throughput.table(found[workload.name]):
             _say(line)
     large = throughput.large_photo(
-        [kind for kind in kinds if kind.name in ("demitasse, OpenVINO", "usual FastAPI")], seconds, log
+        [kind for kind in kinds if kind.name in ("demitasse, OpenVINO", "usual FastAPI")], seconds, log, idle
     )
+    into["large_photo_p50_ms"] = large
     _say(f"\na photo of 12 megapixels, p50 in ms: {large}")
-    return {"workloads": found, "large_photo_p50_ms": large}
 
 
-def _experiments(seconds: float, log: Path, idle: Callable[[], None]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _experiments(seconds: float, log: Path, idle: Callable[[], None], into: dict[str, Any]) -> None:
     for name, experiment in {
         "overload": partial(experiments.overload, log, 2 * seconds),
         "fairness": partial(experiments.fairness, log, seconds),
@@ -84,11 +87,10 @@ def _experiments(seconds: float, log: Path, idle: Callable[[], None]) -> dict[st
         "drain": partial(experiments.drain, log, seconds),
     }.items():
         idle()
-        found[name] = experiment()
+        into[name] = experiment()
     _say("")
-    for line in experiments.table(found):
+    for line in experiments.table(into):
         _say(line)
-    return found
 
 
 def _say(line: str) -> None:

@@ -90,12 +90,13 @@ def limit(model: str, engine: str, sent: Sequence[pictures.Picture], seconds: fl
     return float(done.stdout.split()[-1])
 
 
-def large_photo(kinds: Sequence[Kind], seconds: float, log: Path) -> dict[str, float]:
+def large_photo(kinds: Sequence[Kind], seconds: float, log: Path, idle: Callable[[], None]) -> dict[str, float]:
     """Milliseconds that half of the answers to a photo of 12 megapixels took, one client asking."""
     workload = Workload("imagenet, a photo of 12 megapixels", "imagenet", pictures.TWELVE_MEGAPIXELS)
     sent = pictures.made(workload.model, workload.size, 2)
     found = {}
     for kind in kinds:
+        idle()
         with servers.running(kind, newest(workload.model), log) as service:
             answers = uvloop.run(load.closed(service.port, requests(workload.model, kind, sent), 1, seconds))
             found[kind.name] = round(answers.checked().latency_ms(50), 1)

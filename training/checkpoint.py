@@ -93,15 +93,19 @@ def new(root: Path, name: str, recipe: AnyRecipe, devices: int = 1) -> Checkpoin
 def latest(root: Path, name: str, recipe: AnyRecipe, devices: int = 1) -> Checkpoint:
     """The newest run of the recipe called `name` with its values, on so many devices.
 
-    Views may be others, and the number of epochs where none of them depends on it, which may be as few as have been:
-    those of the run become the recipe's. Raises `RecipeError` if there is none.
+    An older one has to have epochs left. Views may be others, and the number of epochs where none of them depends on
+    it, which may be as few as have been: those of the run become the recipe's. Raises `RecipeError` if there is none.
     """
     runs = sorted((path.parent for path in (root / name).glob(f"*/{_RECIPE}")), reverse=True)
     if not runs:
         raise RecipeError(f"there is no run of {name} in {root / name} to resume; start one without --resume")
     now = _values(recipe, devices)
-    run, before = next(((run, was) for run in runs if not _different(was := _read(run), now)), (None, _read(runs[0])))
-    if run is None:
+    for run in runs:
+        before = _read(run)
+        if not _different(before, now) and (run == runs[0] or _epochs_done(run) < now["epochs"]):
+            break
+    else:
+        before = _read(runs[0])
         values = ", ".join(f"{key} {before.get(key)!r} instead of {now.get(key)!r}" for key in _different(before, now))
         raise RecipeError(f"the run in {runs[0]} has {values}; resume it with its own values")
     if before.get("epochs") != now["epochs"]:

@@ -160,8 +160,9 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Raises `RecipeError` where the loss has no bounds any more: no later epoch would mend that."""
         figures = {key: float(value) for key, value in (logs or {}).items()}
-        if not math.isfinite(figures["loss"]):
-            raise RecipeError(f"the loss is {figures['loss']} after epoch {epoch + 1}; try a lower --learning-rate")
+        if not (math.isfinite(figures["loss"]) and math.isfinite(figures["val_loss"])):
+            losses = f"{figures['loss']:g}, of the watched pictures {figures['val_loss']:g},"
+            raise RecipeError(f"the loss is {losses} after epoch {epoch + 1}; try a lower --learning-rate")
         record = Epoch(
             epoch=epoch + 1,
             loss=figures["loss"],

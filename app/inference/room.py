@@ -9,6 +9,7 @@ from app.errors import DeadlinePassed
 from app.inference.device import Clock
 
 _SHARE = 0.8  # of what was answered within a deadline
+_CALM = 0.1  # of a deadline, without anybody: the flood is over
 
 
 class Room:
@@ -16,8 +17,8 @@ class Room:
 
     In a queue that takes longer than the deadline, whoever comes first to the engine has just become late: all are
     computed, and none is answered. So once one is late there are as many places as were answered in the time of a
-    deadline, less a fifth for what comes between (by Little's law). They grow with each answer that takes less than
-    half of the deadline, and are `most` again once all of them are free.
+    deadline, less a fifth for what comes between (by Little's law). They grow with each answer that takes less than a
+    quarter of the deadline, and are `most` again once all have been free for a tenth of it.
     """
 
     def __init__(self, most: int, timeout_s: float = math.inf, clock: Clock = time.monotonic) -> None:
@@ -25,7 +26,7 @@ class Room:
         self._timeout_s = timeout_s
         self._clock = clock
         self.limit = most
-        self._limited_at = -math.inf
+        self._limited_at = self._empty_since = -math.inf
         self.under_way = 0
         self.answered = 0
         self.none = asyncio.Event()
@@ -41,9 +42,12 @@ class Room:
 
     def begin(self) -> float:
         """When the place was taken."""
+        now = self._clock()
+        if self.under_way == 0 and now - self._empty_since > _CALM * self._timeout_s:
+            self.limit = self._most
         self.under_way += 1
         self.none.clear()
-        return self._clock()
+        return now
 
     def end(self, began: float, answered_before: int, error: type[BaseException] | None) -> None:
         self.under_way -= 1
@@ -51,7 +55,7 @@ class Room:
         took_s = now - began
         if error is None:
             self.answered += 1
-            if took_s < self._timeout_s / 2:
+            if took_s < self._timeout_s / 4:
                 self.limit = min(self._most, self.limit + 1)
         elif (
             issubclass(error, DeadlinePassed | asyncio.CancelledError)
@@ -61,7 +65,7 @@ class Room:
             fitting = (self.answered - answered_before) * self._timeout_s / took_s
             self.limit, self._limited_at = min(self._most, max(1, int(_SHARE * fitting))), now
         if self.under_way == 0:
-            self.limit = self._most
+            self._empty_since = now
             self.none.set()
 
 

@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import protocol
 from app.api.refusal import GATE
@@ -69,6 +70,9 @@ async def _connected(site: _Site, keep_alive_s: float = 5) -> AsyncIterator[tupl
             yield writer, read
         finally:
             writer.close()
+            async with asyncio.timeout(10):
+                while server.server_state.connections:
+                    await asyncio.sleep(0.001)
 
 
 async def test_refused_request_never_reaches_the_application_and_its_body_is_skipped() -> None:
@@ -354,6 +358,28 @@ async def test_answer_reaches_a_caller_that_still_sends_on_a_connection_that_is_
         assert (status, headers[b"connection"], body) == (429, b"close", b"no room")
         with pytest.raises(asyncio.IncompleteReadError):
             await read()
+
+
+async def test_body_behind_an_answer_that_closes_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one of a second request in the same packet, which the first one's end cuts off."""
+    kept: list[int] = []
+    on_body = HttpToolsProtocol.on_body
+
+    def noting(self: HttpToolsProtocol, body: bytes) -> None:
+        kept.append(len(body))
+        on_body(self, body)
+
+    monkeypatch.setattr(HttpToolsProtocol, "on_body", noting)
+    site = _Site()
+    async with _connected(site) as (writer, read):
+        writer.write(b"GET /room HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+        writer.write(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n")
+        assert (await read())[0] == 200
+        for _ in range(50):
+            writer.write(bytes(100_000))
+            await writer.drain()
+    assert sum(kept) < 300_000
+    assert site.passed == ["/room"]
 
 
 @pytest.mark.parametrize(("idle_s", "most_s", "pause_s"), [(0.1, 30.0, 0.5), (0.2, 0.3, 0.0)])

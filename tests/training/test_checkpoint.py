@@ -253,6 +253,17 @@ def test_the_newest_run_of_the_same_values_goes_on(tmp_path: Path) -> None:
         checkpoint.latest(tmp_path, "quick", _recipe(learning_rate=0.3))
 
 
+def test_an_older_run_that_is_finished_does_not_go_on(tmp_path: Path) -> None:
+    first = checkpoint.new(tmp_path, "quick", _recipe(epochs=2)).folder
+    np.savez(first / "checkpoint.npz", epochs_done=np.int64(2))
+    history.write((_epoch(1), _epoch(2)), first / "history.csv")
+    assert checkpoint.latest(tmp_path, "quick", _recipe(epochs=2)).folder == first
+    checkpoint.new(tmp_path, "quick", _recipe(epochs=2, batch_size=9))
+
+    with pytest.raises(RecipeError, match="has batch_size 9 instead of 8; resume it with its own values"):
+        checkpoint.latest(tmp_path, "quick", _recipe(epochs=2))
+
+
 def test_a_run_goes_on_on_as_many_devices(tmp_path: Path) -> None:
     one = checkpoint.new(tmp_path, "quick", _recipe()).folder
     with pytest.raises(RecipeError, match="has devices None instead of 2; "):

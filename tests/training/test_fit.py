@@ -105,7 +105,9 @@ def test_a_loss_without_bounds_ends_the_run_and_leaves_the_epoch_before(tmp_path
             if epoch == 1:
                 self.model.layers[-1].set_weights([np.full(w.shape, np.inf) for w in self.model.layers[-1].weights])
 
-    with pytest.raises(RecipeError, match=r"^the loss is nan after epoch 2; try a lower --learning-rate$"):
+    with pytest.raises(
+        RecipeError, match=r"^the loss is nan, of the watched pictures nan, after epoch 2; try a lower --learning-rate$"
+    ):
         fit.fit(_builder([]), _splits(), _recipe(epochs=3), Checkpoint(tmp_path), callbacks=[Spoil()])
     assert [epoch.epoch for epoch in checkpoint.figures(tmp_path)] == [1]
 

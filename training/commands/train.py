@@ -168,6 +168,8 @@ def _started(
     if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise RecipeError("TensorBoard is not installed; install the package tensorboard, or leave --tensorboard out")
     state = (checkpoint.latest if options.resume else checkpoint.new)(options.runs, name, recipe, count)
+    if options.resume:
+        say(f"going on with the run in {state.folder}")
     return state, [devices.tensorboard(state.folder)] if options.tensorboard else []
 
 

@@ -391,6 +391,7 @@ async def test_places_are_fewer_once_a_deadline_has_passed_in_the_queue() -> Non
             pass
         engine.let()
         assert await last[0] == 4
+        now[0] = 20.0
         assert await asyncio.gather(*_asking(batcher, 5, 6)) == [5, 6]
 
 

@@ -95,16 +95,17 @@ async def test_caller_who_leaves_while_its_explanation_is_decoded_leaves_no_seco
 async def test_error_of_a_picture_whose_caller_has_left_is_nobodys(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leave = threading.Event()
+    begun, leave = threading.Event(), threading.Event()
 
     def load(*_: object) -> np.ndarray:
+        begun.set()
         leave.wait(20)
         raise preprocess.UnreadableImage("cut short")
 
     monkeypatch.setattr(preprocess, "load_image", load)
     decoder = Decoder(threads=1, max_pixels=100)
     left = asyncio.create_task(decoder.decode(b"1", SPEC))
-    await asyncio.sleep(0.01)
+    await until(begun.is_set)
     left.cancel()
     with pytest.raises(asyncio.CancelledError):
         await left

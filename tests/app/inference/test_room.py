@@ -54,10 +54,14 @@ async def test_once_one_is_late_there_are_places_for_what_was_answered_in_that_t
     for place in places[51:61]:
         _end(room, place, error)
     assert (room.under_way, room.full) == (39, False)
-    # and all places again once none is taken
+    # and all places again once none has been taken for a while
     for place in places[61:]:
         _end(room, place, error)
-    assert (room.limit, room.under_way) == (100, 0)
+    for waited_s, limit in ((0.9, 40), (1.1, 100)):
+        clock.now += waited_s
+        with room.admit():
+            assert (room.limit, room.under_way) == (limit, 1)
+        room.limit = 40
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ async def test_one_place_is_left_where_nothing_is_answered() -> None:
     assert (room.limit, room.full) == (1, True)
 
 
-@pytest.mark.parametrize(("batch", "seconds"), [(1, 0.3), (4, 1.3), (8, 2.0)])
+@pytest.mark.parametrize(("batch", "seconds"), [(1, 0.3), (1, 4.0), (4, 1.3), (8, 2.0)])
 async def test_flood_of_a_slow_engine_is_answered_at_the_rate_of_the_engine(batch: int, seconds: float) -> None:
     """Ten times as much as the engine computes, for 20 deadlines: first come, first served, late ones dropped."""
     clock, timeout_s, step_s = _Clock(), 10.0, 0.05
