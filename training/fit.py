@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from training import architectures, devices, pipeline, pretrained
+from training import architectures, devices, pipeline
 from training.checkpoint import Checkpoint
 from training.history import Epoch
 from training.optimizers import optimizer, plateau_rate
@@ -38,24 +38,19 @@ def fit(
     checkpoint: Checkpoint | None = None,
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    start: keras.Model | None = None,
 ) -> Trained:
     """Build a network and train it for all of the recipe's epochs; the validation figures only steer a plateau.
 
     Goes on where `checkpoint` ends, and writes it after each epoch. With a strategy of several devices each takes a
     batch of the recipe's size, and the learning rate is multiplied by their number (Goyal et al. 2017, the linear
     scaling rule). In mixed precision the weights are float32 all along, so a float32 network of the same weights is
-    returned. `build` is asked for a network of `any_size` where the recipe's first epochs have smaller pictures. With a
-    `start` of the same layers training begins with its weights, and BatchNorm stays as it is there.
+    returned. `build` is asked for a network of `any_size` where the recipe's first epochs have smaller pictures.
     """
     strategy = strategy or tf.distribute.get_strategy()
     with compute_dtype(mixed=recipe.mixed_precision):
         with strategy.scope():
             network = build(any_size=True) if recipe.small_epochs else build()
-            if start is None:
-                architectures.prepare(recipe.architecture, network, splits.train.images)
-            else:
-                pretrained.take_over(network, start)
+            architectures.prepare(recipe.architecture, network, splits.train.images)
             classifier = keras.Model(network.input, network.output["logits"])
             _compile(classifier, splits, recipe, strategy.num_replicas_in_sync)
         done = checkpoint.restore(classifier) if checkpoint is not None else ()

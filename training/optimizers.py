@@ -20,8 +20,6 @@ def optimizer(recipe: Recipe, steps: int, batch_size: int, factor: float) -> ker
         rate = schedules.CosineDecay(rate, steps)
     elif recipe.schedule == "linear":
         rate = schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0)
-    elif recipe.schedule == "one_cycle":
-        rate = one_cycle(rate, steps)
     return Muon(rate, batch_size) if recipe.optimizer == "muon" else keras.optimizers.Adam(rate)
 
 
@@ -45,12 +43,6 @@ def one_cycle(top: float, steps: int) -> keras.optimizers.schedules.LearningRate
     return keras.optimizers.schedules.CosineDecay(
         top / 25, max(1, steps - warm_up), alpha=1e-4, warmup_target=top, warmup_steps=warm_up
     )
-
-
-def _highest(rate: float | keras.optimizers.schedules.LearningRateSchedule) -> float:
-    if isinstance(rate, float):
-        return rate
-    return float(getattr(rate, "warmup_target", None) or rate.initial_learning_rate)
 
 
 class DiscriminativeAdam(keras.optimizers.Adam):
@@ -93,7 +85,8 @@ class Muon(keras.optimizers.Optimizer):
 
     def __init__(self, learning_rate: float | keras.optimizers.schedules.LearningRateSchedule, batch_size: int) -> None:
         super().__init__(learning_rate, name="muon")
-        self._decay = self._DECAY_PER_PICTURE * batch_size / _highest(learning_rate)
+        initial = learning_rate if isinstance(learning_rate, float) else learning_rate.initial_learning_rate
+        self._decay = self._DECAY_PER_PICTURE * batch_size / initial
         self._velocities: list[keras.Variable] = []
 
     def build(self, variables: list[keras.Variable]) -> None:

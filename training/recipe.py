@@ -37,7 +37,7 @@ class RecipeError(Exception):
 
 
 class Recipe(BaseModel):
-    """One experiment that trains a whole network. Sizes are numbers of examples; what is not held out is trained on."""
+    """One experiment. Sizes are numbers of examples; what the held-out parts leave over is trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,18 +45,14 @@ class Recipe(BaseModel):
     description: str = Field(description="one line for the manifest")
     dataset: DatasetName
     architecture: ArchitectureName
-    backbone: Literal["efficientnet_lite0"] | None = Field(
-        default=None, description="whose ImageNet weights the network starts with; none: random ones"
-    )
     input: InputSpec
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = Field(gt=0.0, description="at the start")
-    schedule: Literal["constant", "cosine", "linear", "one_cycle", "plateau"] = Field(
+    schedule: Literal["constant", "cosine", "linear", "plateau"] = Field(
         default="constant",
-        description="cosine and linear end at 0; one_cycle rises for three tenths of the steps and falls to 0 on a "
-        "cosine; plateau halves where the validation accuracy stays for three epochs",
+        description="cosine and linear end at 0; plateau halves where the validation accuracy stays for three epochs",
     )
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     augmentation: Literal["none", "shift_rotate_zoom", "flip_crop"] = "none"
@@ -76,12 +72,6 @@ class Recipe(BaseModel):
     def _cutout_fits(self) -> Self:
         if self.cutout > min(self.input.height, self.input.width):
             raise ValueError(f"cutout of {self.cutout} pixels is larger than the picture")
-        return self
-
-    @model_validator(mode="after")
-    def _backbone_fits(self) -> Self:
-        if self.backbone is not None and not self.architecture.startswith(self.backbone):
-            raise ValueError(f"{self.architecture} can't start with the weights of {self.backbone}")
         return self
 
     @model_validator(mode="after")
@@ -156,16 +146,13 @@ def changed(recipe: AnyRecipeT, changes: dict[str, object]) -> AnyRecipeT:
 def with_architecture(recipe: AnyRecipe, name: str) -> AnyRecipe:
     """The recipe for another network, under a name of its own: what is live under the recipe's stays.
 
-    Left out is what suits the recipe's own network alone: the weights of its backbone, and, for others than the
-    airbench ones, Muon's learning rates and smaller pictures. Of a `Transfer` it is the backbone that is replaced.
-    Raises `RecipeError`.
+    Muon's learning rates and smaller pictures are for airbench networks, and left out with others. Of a `Transfer` it
+    is the backbone that is replaced. Raises `RecipeError`.
     """
     changes: dict[str, object] = {"model": f"{recipe.model}-{name}".replace("_", "-")}
     if isinstance(recipe, Transfer):
         return changed(changed(recipe, {"backbone": name}), changes)
     others: dict[str, object] = {"architecture": name}
-    if name != recipe.architecture:
-        others["backbone"] = None
     if not name.startswith("airbench"):
         others["small_epochs"] = 0
         if recipe.optimizer == "muon":

@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from models.manifest import Manifest
 from models.repository import ModelRepository, VersionFolder
-from training import architectures, export, features, pretrained, provenance, report, views
-from training.backbones import Backbone
+from training import architectures, export, features, provenance, report, views
 from training.checkpoint import REPORT, Checkpoint
 from training.conclude import Conclusion, Outputs, conclude
 from training.fit import fit
@@ -28,9 +27,8 @@ def run(
     checkpoint: Checkpoint | None = None,
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    backbone: Backbone | None = None,
 ) -> tuple[VersionFolder, Manifest]:
-    """Train, calibrate, evaluate and publish. `name` is the recipe's, for the manifest; `backbone` is the recipe's.
+    """Train, calibrate, evaluate and publish. `name` is the recipe's, for the manifest.
 
     With a checkpoint, training goes on from it, and the report of the run lies in its folder.
     """
@@ -46,8 +44,7 @@ def run(
         return architectures.build(recipe.architecture, height, width, len(dataset.labels))
 
     devices = 1 if strategy is None else strategy.num_replicas_in_sync
-    start = None if backbone is None else pretrained.adapted(build(), backbone.network, splits.train.images)
-    trained = fit(build, splits, recipe, checkpoint, strategy, callbacks, start)
+    trained = fit(build, splits, recipe, checkpoint, strategy, callbacks)
     network = views.stacked(trained.network, recipe.views)
     conclusion, test_logits = measure(network, splits, dataset.source)
     draft = export.draft(
@@ -63,7 +60,7 @@ def run(
             settings=recipe.model_dump(mode="json") | ({"devices": devices} if devices > 1 else {}),
             seed=recipe.seed,
             dataset=splits.record(dataset),
-            pretrained=None if backbone is None else backbone.pretrained,
+            pretrained=None,
             wall_seconds=trained.seconds_before + time.monotonic() - started,
         ),
     )

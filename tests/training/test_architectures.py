@@ -19,7 +19,6 @@ OUTPUTS = {
     "alexnet": (4096, (1, 1, 256)),
     "cifar10_horzyk": (128, (3, 2, 256)),
     "efficientnet_lite0": (1280, (1, 1, 1280)),
-    "efficientnet_lite0_x4": (1280, (4, 3, 1280)),
     "googlenet": (1024, (1, 1, 1024)),
     "inception_resnet_v2": (1536, (1, 1, 1536)),
     "inception_v3": (2048, (1, 1, 2048)),

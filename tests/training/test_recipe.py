@@ -147,12 +147,6 @@ def test_a_cutout_larger_than_the_picture_is_refused() -> None:
         recipe.changed(recipe.load("cifar10-fast"), {"cutout": 33})
 
 
-def test_a_backbone_is_for_networks_that_its_weights_fit() -> None:
-    assert recipe.load("cifar10-best").model_dump()["backbone"] == "efficientnet_lite0"
-    with pytest.raises(recipe.RecipeError, match="simple can't start with the weights of efficientnet_lite0"):
-        recipe.changed(recipe.load("cifar10-best"), {"architecture": "simple"})
-
-
 def test_small_pictures_are_for_networks_that_take_any_size() -> None:
     assert recipe.changed(recipe.load("cifar10-fast"), {"small_epochs": 3}).small_epochs == 3
     with pytest.raises(recipe.RecipeError, match="simple takes pictures of one size, small_epochs has to be 0"):

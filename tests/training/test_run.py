@@ -10,10 +10,8 @@ from scipy.special import log_softmax
 
 from models.manifest import InputSpec, Metric
 from models.repository import ModelRepository
-from training import architectures, backbones, calibrate, checkpoint, evaluate, history, run, views
+from training import architectures, calibrate, checkpoint, evaluate, history, run, views
 from training.splits import DataError, split
-
-SHIPPED = Path(__file__).parents[2] / "models"
 
 
 def _by_name(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
@@ -123,32 +121,6 @@ def test_a_finished_run_is_published_again_without_training_with_other_views(
     six, one = (_by_name(each.metrics)["negative_log_likelihood"].value for each in (manifest, minute.manifest))
     assert calibrate.negative_log_likelihood(logarithms, test.classes) == pytest.approx(six, abs=2e-3)
     assert abs(six - one) > 5e-3
-
-
-def test_a_run_from_a_backbone_keeps_its_first_layers_and_says_whose_weights_they_are(
-    minute: SimpleNamespace, tmp_path: Path
-) -> None:
-    backbone = backbones.load("efficientnet_lite0", ModelRepository(SHIPPED))
-    changes = {"architecture": "efficientnet_lite0_x4", "backbone": "efficientnet_lite0", "batch_size": 50}
-    recipe = minute.recipe.model_copy(update={**changes, "learning_rate": 1e-4})
-    repository = ModelRepository(tmp_path)
-
-    folder, manifest = run.run("minute-recipe", recipe, minute.dataset, repository, backbone=backbone)
-
-    assert manifest.provenance.pretrained == backbone.pretrained
-    assert "EfficientNet-Lite0 trained on ImageNet" in backbone.pretrained.source
-    network = backbones.restore(folder, manifest)
-    assert network.input_shape == (None, 16, 16, 3)
-    kernels = {
-        name: (network.get_layer(name).get_weights()[0], backbone.network.get_layer(name).get_weights()[0])
-        for name in ("stem_conv", "block2_project_conv", "block3_depthwise_conv", "head_conv")
-    }
-    same = {name: bool((ours == theirs).all()) for name, (ours, theirs) in kernels.items()}
-    assert same == {"stem_conv": True, "block2_project_conv": True, "block3_depthwise_conv": False, "head_conv": False}
-    np.testing.assert_allclose(*kernels["head_conv"], atol=0.01)  # 13 steps of about 1e-4 from there
-    ours, theirs = (each.get_layer("stem_bn") for each in (network, backbone.network))
-    np.testing.assert_array_equal(ours.gamma, theirs.gamma)
-    assert np.abs(ours.moving_mean - theirs.moving_mean).max() > 0.01
 
 
 @pytest.mark.parametrize("count", [1, 6])

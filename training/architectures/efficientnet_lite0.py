@@ -53,12 +53,7 @@ def blocks() -> Iterator[Block]:
 
 def build(height: int, width: int, classes: int) -> keras.Model:
     pixels = keras.Input((height, width, 3), name="pixels")
-    return of("efficientnet_lite0", pixels, pixels, classes)
-
-
-def of(name: str, pixels: keras.KerasTensor, enlarged: keras.KerasTensor, classes: int) -> keras.Model:
-    """The network that takes `pixels` and sees them as `enlarged`."""
-    x = layers.Rescaling(1 / 128, offset=-127 / 128)(enlarged)
+    x = layers.Rescaling(1 / 128, offset=-127 / 128)(pixels)
     x = _norm(_conv(x, STEM_FILTERS, 3, 2, "stem_conv"), "stem_bn")
     for block in blocks():
         x = _bottleneck(x, block)
@@ -66,7 +61,7 @@ def of(name: str, pixels: keras.KerasTensor, enlarged: keras.KerasTensor, classe
     embedding = layers.GlobalAveragePooling2D()(features)
     logits = layers.Dense(classes, name="classifier")(layers.Dropout(0.2)(embedding))
     outputs = {"logits": logits, "embedding": embedding, "features": features}
-    return keras.Model(pixels, outputs, name=name)
+    return keras.Model(pixels, outputs, name="efficientnet_lite0")
 
 
 def _bottleneck(x: keras.KerasTensor, block: Block) -> keras.KerasTensor:

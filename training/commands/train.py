@@ -99,19 +99,16 @@ def _run(options: argparse.Namespace) -> None:
             chosen = recipe.changed(chosen, {"exclude": data.caltech101_clutter(folder)})
             _transfer(options.recipe, chosen, folder, options)
         return
-    if chosen.backbone is None and (options.weights or options.weights_sha256):
+    if options.weights or options.weights_sha256:
         raise recipe.RecipeError(f"{options.recipe} starts from random weights; leave --weights out")
     with without_native_chatter():
-        from training import backbones, data, devices, run
+        from training import data, devices, run
         from training.checkpoint import REPORT
     repository = ModelRepository(options.models)
     dataset = data.load(chosen.dataset, options.data, chosen.input)
-    backbone = None
-    if chosen.backbone is not None:
-        backbone = backbones.load(chosen.backbone, repository, options.weights, options.weights_sha256)
     strategy = devices.strategy(options.strategy)
     state, callbacks = _started(options.recipe, chosen, options, strategy.num_replicas_in_sync)
-    published = run.run(options.recipe, chosen, dataset, repository, state, strategy, callbacks, backbone)
+    published = run.run(options.recipe, chosen, dataset, repository, state, strategy, callbacks)
     say(run.summary(*published, options.models))
     say(f"report: {state.folder / REPORT}")
 

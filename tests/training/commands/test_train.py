@@ -12,7 +12,7 @@ import pytest
 from models.manifest import Manifest
 from models.repository import ModelRepository
 from tests.training.commands.conftest import write_mnist
-from training import backbones, export, recipe
+from training import export, recipe
 from training import run as training_run
 from training.__main__ import main
 from training.commands import train
@@ -142,43 +142,17 @@ def test_another_architecture_of_transfer_learning_is_another_backbone(monkeypat
     assert (asked.model, asked.backbone, asked.epochs) == ("caltech101-resnet50", "resnet50", 8)
 
 
-def test_a_recipe_with_a_backbone_starts_from_its_weights_unless_another_network_is_trained(
-    started: _Started, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = {"architecture": "efficientnet_lite0_x4", "backbone": "efficientnet_lite0"}
-    chosen = recipe.changed(recipe.load("mnist"), changes)
-    monkeypatch.setattr(recipe, "load", lambda _: chosen)
-    # whose weights are nowhere
-    assert started() == 1
-    output = capsys.readouterr()
-    assert output.err.startswith("error: the weights of efficientnet_lite0 are missing: ")
-    assert (started.calls, output.err.count("\n")) == ([], 1)
-    assert not (started.folder / "runs").exists()
-
-    monkeypatch.setattr(backbones, "load", lambda *given: given)
-    assert started("--weights", "x.npz", "--weights-sha256", "ab") == 0
-    *_, backbone = started.calls[0]
-    assert (backbone[0], backbone[1].root) == ("efficientnet_lite0", started.folder / "models")
-    assert backbone[2:] == (Path("x.npz"), "ab")
-
-    assert started("--architecture", "traut") == 0
-    _, other, *_, backbone = started.calls[1]
-    assert (other.architecture, other.backbone, backbone) == ("traut", None, None)
-    assert started("--architecture", "traut", "--weights", "x.npz") == 1
-    assert "mnist starts from random weights; leave --weights out" in capsys.readouterr().err
-
-
 def test_by_default_one_device_trains_and_nobody_listens(started: _Started) -> None:
     assert started() == 0
 
-    *_, strategy, callbacks, backbone = started.calls[0]
-    assert (type(strategy).__name__, callbacks, backbone) == ("_DefaultDistributionStrategy", [], None)
+    *_, strategy, callbacks = started.calls[0]
+    assert (type(strategy).__name__, callbacks) == ("_DefaultDistributionStrategy", [])
 
 
 def test_all_devices_train_where_that_is_wanted(started: _Started) -> None:
     assert started("--strategy", "mirrored") == 0
 
-    *_, strategy, _, _ = started.calls[0]
+    *_, strategy, _ = started.calls[0]
     assert (type(strategy).__name__, strategy.num_replicas_in_sync) == ("MirroredStrategy", 1)
 
 
@@ -193,7 +167,7 @@ def test_tensorboard_writes_beside_the_report_or_is_asked_for(
     installed.__spec__ = importlib.machinery.ModuleSpec("tensorboard", None)
     monkeypatch.setitem(sys.modules, "tensorboard", installed)
     assert started("--tensorboard") == 0
-    *_, state, _, callbacks, _ = started.calls[0]
+    *_, state, _, callbacks = started.calls[0]
     assert [type(callback) for callback in callbacks] == [keras.callbacks.TensorBoard]
     assert callbacks[0].log_dir == str(state.folder / "tensorboard")
 
