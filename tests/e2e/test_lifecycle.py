@@ -16,7 +16,7 @@ from tests.e2e.service import PATIENCE_S, ROOT, Service
 def test_start_says_address_models_and_a_command_to_paste(shipped: Service) -> None:
     messages = shipped.messages()
     assert f"http://127.0.0.1:{shipped.port}" in messages
-    assert "live models: caltech101/1, cifar10/3, imagenet/1, mnist/1" in messages
+    assert "live models: caltech101/1, cifar10/4, imagenet/1, mnist/1" in messages
     assert f"curl -F file=@tests/pictures/espresso_cup.jpg http://127.0.0.1:{shipped.port}/predict" in messages
 
 

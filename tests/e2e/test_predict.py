@@ -60,10 +60,10 @@ def test_every_kind_of_body_gives_the_same_answer(shipped: Service, espresso: by
 
 def test_query_chooses_model_version_and_number_of_classes(shipped: Service, espresso: bytes) -> None:
     answer = shipped.http.post(
-        "/predict", params={"model": "cifar10", "version": 3, "top_k": 3}, files={"file": espresso}
+        "/predict", params={"model": "cifar10", "version": 4, "top_k": 3}, files={"file": espresso}
     )
     body = answer.json()
-    assert (body["model"], body["version"], len(body["predictions"])) == ("cifar10", 3, 3)
+    assert (body["model"], body["version"], len(body["predictions"])) == ("cifar10", 4, 3)
     assert isinstance(body["reliable"], bool)
     assert isinstance(body["prediction_set"], list)
 
