@@ -126,6 +126,14 @@ def test_course_figures_are_those_of_their_runs() -> None:
     assert [line for line in section.splitlines() if line.startswith("| `")] == course_table()
 
 
+@pytest.mark.parametrize("name", ["caltech101-frozen", "caltech101-small-epochs", "cifar10-fast", "cifar10-best"])
+def test_accuracies_that_are_told_are_those_of_their_runs(name: str) -> None:
+    manifest = Manifest.model_validate_json((ROOT / "training" / "results" / f"{name}.json").read_text("utf-8"))
+    accuracy = next(metric for metric in manifest.metrics if metric.name == "accuracy")
+    value, low, high = (f"{100 * share:.2f}" for share in (accuracy.value, accuracy.low, accuracy.high))
+    assert f"{value} % ({low} to {high})" in " ".join(_section("Train and publish").split())
+
+
 def test_settings_table_is_that_of_the_code() -> None:
     assert [line for line in _section("Settings").splitlines() if line.startswith("| `")] == settings_table()
 
