@@ -31,6 +31,10 @@ without_openvino_telemetry()
 with without_openvino_conversion():
     import openvino as ov
 
+# What OpenVINO knows of numpy is set up by the first array that it takes and gives. Two threads that do so at once wait
+# for each other for ever: one inside of that setting up for Python's lock, which the other one holds
+_ = ov.Tensor(np.zeros(1, np.float32), shared_memory=True).data
+
 _IR = "openvino/model.xml"
 _MOST_LANES = 4
 # On a lane. Of a smaller network, smaller batches cost more than lanes gain
