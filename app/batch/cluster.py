@@ -25,6 +25,8 @@ _ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # or a thread of Ray Data would start it anew after the job was stopped
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray Data ends its actors so, and Ray would tell it as a failure, on stdout, even with `log_to_driver` off
+    "RAY_DEDUP_LOGS_SKIP_REGEX": r"it was killed by `ray\.kill`",
 }
 _STORE_BYTES = 512 * 2**20
 _SMALLEST_STORE_BYTES = 80 * 2**20

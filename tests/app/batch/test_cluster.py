@@ -1,6 +1,7 @@
-"""Ray's start and end, without Ray."""
+"""Ray's start and end, without Ray but for what it tells by itself."""
 
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,30 @@ import pytest
 import ray
 
 from app.batch.cluster import ClusterError, cluster
+
+ROOT = Path(__file__).parents[3]
+ACTOR_KILLED_AT_WORK = """
+import time
+from app.batch.cluster import cluster
+
+with cluster(None, 1) as ray:
+
+    @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)  # as Ray Data has them
+    class Actor:
+        def begin(self):
+            pass
+
+        def work(self):
+            time.sleep(60)
+
+    actor = Actor.remote()
+    ray.get(actor.begin.remote())
+    work = actor.work.remote()
+    ray.kill(actor)
+    ray.wait([work], timeout=60)
+    time.sleep(1)  # what is told comes by way of the cluster
+print("done")
+"""
 
 
 @pytest.fixture
@@ -58,3 +83,10 @@ def test_ray_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         cluster("10.0.0.1:6379", 1),
     ):
         pytest.fail("it has not started")
+
+
+def test_actors_that_are_ended_at_work_are_no_failures_to_tell() -> None:
+    ended = subprocess.run(  # another process, for Ray reads its environment once in one
+        [sys.executable, "-c", ACTOR_KILLED_AT_WORK], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
