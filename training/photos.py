@@ -144,7 +144,9 @@ def untested(listing: Listing) -> list[str]:
     """A line on the classes of which no photo tests; none where there are none."""
     tested = {photo.class_id for photo in listing.test}
     names = [label.name for i, label in enumerate(listing.labels) if i not in tested]
-    return [f"test.txt lists no photo of {_some(names)}: no figure says how well they are recognised"] if names else []
+    if not names:
+        return []
+    return [f"the lists leave no photo of {_some(names)} for testing: no figure says how well they are recognised"]
 
 
 def left_over(listing: Listing) -> list[str]:

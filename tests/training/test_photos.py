@@ -150,12 +150,14 @@ def test_of_classes_that_were_added_to_listed_ones_a_fifth_is_drawn(pets: Path, 
     assert photos.untested(listing) == []
 
 
-def test_a_class_that_is_not_tested_is_named(pets: Path) -> None:
-    (pets / "test.txt").write_text("cat/0.jpg\n")
+@pytest.mark.parametrize("lists", [{"test": ["cat/0.jpg"]}, {"train": ["cat/1.jpg", *_numbered("dog", 6)]}])
+def test_a_class_that_is_not_tested_is_named(pets: Path, lists: dict[str, list[str]]) -> None:
+    for name, photos_of in lists.items():
+        (pets / f"{name}.txt").write_text("\n".join(photos_of))
 
     (line,) = photos.untested(photos.scan(pets))
 
-    assert line == "test.txt lists no photo of 'dog': no figure says how well they are recognised"
+    assert line == "the lists leave no photo of 'dog' for testing: no figure says how well they are recognised"
 
 
 @pytest.mark.parametrize(
